@@ -1,0 +1,103 @@
+"""Train the parent that ships with the project, `vit_t`, from scratch on nuclei.
+
+    python scripts/train_vit_t.py --data DIR --decoder mobile_sam.pt --output runs/vit_t
+
+DIR holds the Parquet splits that `supersam prepare` writes. The prompt encoder and the mask decoder
+start from a SAM checkpoint (MobileSAM's), the image encoder from random weights. The training is
+the project's own loop with a space of one subnet; stopped and started again, it goes on from its
+last checkpoint.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_spaces.subnet import SubnetSpace
+from trainables.data.batches import AugmentSettings
+from trainables.data.pictures import Pictures
+from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.models import ENCODERS, build_sam, read_state_dict, save_state_dict
+from trainables.sam.supernet import Supernet
+from trainables.supernet import WEIGHTS, TrainingSettings, train_supernet
+
+
+def fresh_parent(decoder: Path, seed: int) -> Supernet:
+    """A `vit_t` whose encoder is random and whose other parts come from a SAM checkpoint."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        sam = build_sam(ENCODERS["vit_t"])
+        for name, p in sam.image_encoder.named_parameters():
+            if p.ndim >= 2:
+                torch.nn.init.trunc_normal_(p, std=0.02)
+    known = read_state_dict(decoder)
+    others = {n: t for n, t in known.items() if not n.startswith("image_encoder.")}
+    sam.load_state_dict(sam.state_dict() | others)
+    return Supernet(sam)
+
+
+def main() -> None:
+    """Train, then write fp16 weights and print what they score on test."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--decoder", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    checkpoint = arguments.output / "checkpoint"
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    supernet = fresh_parent(arguments.decoder, arguments.seed)
+    full = supernet.largest.mlp_widths
+    space = SubnetSpace(tuple((w,) for w in full), (0.0,) * len(full))
+    settings = TrainingSettings(
+        batch_size=8,
+        learning_rate=5e-4,
+        weight_decay=0.05,
+        warmup=100,
+        checkpoint_every=100,
+        augment=AugmentSettings(flip=True, rotate=True, smallest_crop=0.5),
+    )
+    started = time.monotonic()
+
+    def report(metrics: dict[str, Any], folder: Path | None) -> None:
+        if metrics["step"] % 20 == 0:
+            seconds = time.monotonic() - started
+            print(f"{seconds:7.0f} s  step {metrics['step']:5d}  {metrics['loss']:.4f}", flush=True)
+        if folder is not None:
+            new = checkpoint.with_name("checkpoint.new")
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.copytree(folder, new)
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            os.replace(new, checkpoint)
+
+    train_supernet(
+        supernet,
+        space,
+        Pictures(arguments.data / "train.parquet"),
+        settings,
+        steps=arguments.steps,
+        horizon=arguments.steps,
+        prompts="mixed",
+        seed=arguments.seed,
+        checkpoint=checkpoint if (checkpoint / WEIGHTS).exists() else None,
+        report=report,
+    )
+    half = {name: t.half() for name, t in supernet.sam.state_dict().items()}
+    save_state_dict(half, arguments.output / "vit_t.safetensors", torch.float16)
+    supernet.sam.load_state_dict({name: t.float() for name, t in half.items()})
+    for split in ("val", "test"):
+        pictures = Pictures(arguments.data / f"{split}.parquet")
+        for prompts in ("box", "point"):
+            examples = EvaluationSet(pictures, image_size=256, prompts=prompts, seed=0)
+            metrics = examples.evaluate(supernet, supernet.largest)
+            print(f"{split} {prompts}: {metrics}, the box as a mask {examples.box_miou():.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Designs: how a `SubnetSpace` is drawn up, and the space of designs that the outer search covers.
+
+SuperSAM's authors drew their spaces by hand; here the drop probabilities, the slice ratios and the
+importance metric are themselves searched.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces.content_key import content_key
+from search_spaces.drop_probabilities import drop_probabilities
+from search_spaces.subnet import SubnetSpace
+
+Spacing = Literal["linear", "geometric"]
+WIDTH_MULTIPLE = 8
+"""MLP widths are rounded to this multiple, which matrix kernels prefer."""
+
+
+def slice_ratios(count: int, smallest: float, spacing: Spacing) -> tuple[float, ...]:
+    """Shares of the parent's MLP on offer, ascending, from `smallest` to 1.
+
+    Args:
+        count: how many; 1 leaves the full width alone.
+        smallest: in (0, 1].
+        spacing: equal differences (linear) or equal quotients (geometric).
+    """
+    if count == 1:
+        return (1.0,)
+    steps = [i / (count - 1) for i in range(count)]
+    if spacing == "linear":
+        return tuple(smallest + (1 - smallest) * s for s in steps)
+    return tuple(math.exp(math.log(smallest) * (1 - s)) for s in steps)
+
+
+@dataclass(frozen=True)
+class Design:
+    """One way of drawing up a space.
+
+    Args:
+        metric: the neuron score that orders each MLP before it is sliced.
+        expected_dropped: layers that a random subnet goes without, on average.
+        removable: how many layers may go at most.
+        temperature: how sharply removal prefers layers of little worth.
+        cap: the highest drop probability of a layer.
+        width_count: how many widths an MLP may have.
+        smallest_ratio: the narrowest MLP as a share of the parent's.
+        spacing: how the widths between are spaced.
+        protected: layers that always stay.
+    """
+
+    metric: str
+    expected_dropped: float
+    removable: int
+    temperature: float
+    cap: float
+    width_count: int
+    smallest_ratio: float
+    spacing: Spacing
+    protected: tuple[int, ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash; every checkpoint, ledger row and MLflow run of a design carries it."""
+        return content_key(asdict(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**asdict(self), "protected": list(self.protected)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; further entries are ignored."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "protected": tuple(known["protected"])})
+
+    def draw_up(self, worth: Sequence[float], full_widths: Sequence[int]) -> SubnetSpace:
+        """The space of this design.
+
+        Args:
+            worth: what removing each layer alone costs.
+            full_widths: the parent's MLP width in each layer.
+        """
+        ratios = slice_ratios(self.width_count, self.smallest_ratio, self.spacing)
+        return SubnetSpace(
+            tuple(_widths(full, ratios) for full in full_widths),
+            drop_probabilities(
+                worth,
+                expected_dropped=self.expected_dropped,
+                removable=self.removable,
+                temperature=self.temperature,
+                cap=self.cap,
+                protected=self.protected,
+            ),
+        )
+
+
+def _widths(full: int, ratios: Sequence[float]) -> tuple[int, ...]:
+    rounded = {
+        min(full, max(WIDTH_MULTIPLE, round(full * ratio / WIDTH_MULTIPLE) * WIDTH_MULTIPLE))
+        for ratio in ratios
+        if ratio < 1
+    }
+    return tuple(sorted(rounded | {full}))
+
+
+class DesignSpace(BaseModel):
+    """The designs on offer: for each parameter of a `Design` the values to choose from.
+
+    The first value of each list makes the design that is tried first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: list[Literal["wanda", "magnitude"]] = Field(["wanda", "magnitude"], min_length=1)
+    expected_dropped: list[float] = Field([2.5, 2.0, 3.0], min_length=1)
+    removable: list[int] = Field([5, 4, 6], min_length=1)
+    temperature: list[float] = Field([0.1, 0.02, 0.5], min_length=1)
+    cap: list[float] = Field([0.5, 0.75], min_length=1)
+    width_count: list[int] = Field([4, 2, 3], min_length=1)
+    smallest_ratio: list[float] = Field([0.25, 0.5], min_length=1)
+    spacing: list[Spacing] = Field(["linear", "geometric"], min_length=1)
+    protected: tuple[int, ...] = ()
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The flat form for a searcher: one categorical dimension a parameter."""
+        return {
+            name: tuple(getattr(self, name)) for name in type(self).model_fields
+            if name != "protected"
+        }
+
+    def design(self, flat: Mapping[str, Any]) -> Design:
+        """The design of a point of `choices()`."""
+        return Design(**flat, protected=self.protected)
+
+    def first_points(self) -> list[dict[str, Any]]:
+        """Where the search starts: the measured default, then the sharp space like the paper's."""
+        default = {name: values[0] for name, values in self.choices().items()}
+        sharp = {**default, "temperature": min(self.temperature)}
+        return [default] if sharp == default else [default, sharp]

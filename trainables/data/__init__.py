@@ -1,0 +1,1 @@
+"""Pictures and instance masks: readers, the Parquet layout, prompts, training batches."""

@@ -1,0 +1,73 @@
+"""Prompts: a tight box, or one point inside the mask, drawn from a seed and the object's id."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.data.table import BoolArray
+
+PromptKind = Literal["box", "point", "mixed"]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One prompt an object, all of one kind, in pixels of the encoder's input.
+
+    Exactly one of the two is set: `boxes` [N, 4] as x0, y0, x1, y1, or `points` [N, 1, 2] as x, y,
+    all foreground.
+    """
+
+    boxes: Tensor | None = None
+    points: Tensor | None = None
+
+    @property
+    def kind(self) -> Literal["box", "point"]:
+        """Which of the two is set."""
+        return "point" if self.boxes is None else "box"
+
+
+def generator(*entropy: int) -> np.random.Generator:
+    """An own random generator, fixed by the numbers given."""
+    return np.random.default_rng([abs(n) for n in entropy])
+
+
+def tight_box(mask: BoolArray) -> NDArray[np.float32]:
+    """The smallest box that holds the mask: x0, y0, x1, y1, the last two one past the pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    return np.array(corners, dtype=np.float32)
+
+
+def jittered(
+    box: NDArray[np.float32], size: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """The box with each side moved by noise of 10 % of its length, as SAM is trained (20 px cap)."""
+    sides = np.tile(box[2:] - box[:2], 2)
+    noise = np.clip(rng.normal(0, 0.1, 4) * sides, -20, 20)
+    return np.clip(box + noise, 0, size).astype(np.float32)
+
+
+def inside_point(mask: BoolArray, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A pixel of the mask, uniformly: x, y."""
+    rows, columns = np.nonzero(mask)
+    index = rng.integers(len(rows))
+    return np.array([columns[index], rows[index]], dtype=np.float32)
+
+
+def choose_kind(prompts: PromptKind, rng: np.random.Generator) -> Literal["box", "point"]:
+    """The kind itself, or one of the two at even odds for `mixed`."""
+    if prompts == "mixed":
+        return "box" if rng.random() < 0.5 else "point"
+    return prompts
+
+
+def as_prompts(
+    kind: Literal["box", "point"], drawn: list[NDArray[np.float32]]
+) -> Prompts:
+    """Boxes or points of several objects, put together."""
+    values = torch.from_numpy(np.stack(drawn))
+    return Prompts(boxes=values) if kind == "box" else Prompts(points=values[:, None])

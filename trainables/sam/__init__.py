@@ -1,0 +1,1 @@
+"""Segment Anything models: loading, elasticity, prioritising, training, evaluation, extraction."""

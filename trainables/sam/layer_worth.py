@@ -1,0 +1,51 @@
+"""What each layer is worth: few-shot removal, one layer at a time (SuperSAM, section 1)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from search_spaces.subnet import Subnet
+from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class LayerWorth:
+    """What removing one layer costs.
+
+    `miou_lost` is mIoU of the parent minus mIoU without the layer; `embedding_error` is the mean
+    over pictures of ‖e − e'‖ / ‖e‖ between the embeddings with and without it.
+    """
+
+    layer: int
+    miou_lost: float
+    embedding_error: float
+
+
+@torch.no_grad()
+def layer_worth(
+    supernet: Supernet,
+    calibration: EvaluationSet,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[LayerWorth]:
+    """Remove each layer of the parent alone and measure, in the order of the layers."""
+    parent = supernet.largest
+    whole = calibration.evaluate(supernet, parent).miou
+    reference = calibration.embeddings(supernet, parent)
+    worth = []
+    for layer in parent.layers:
+        without = Subnet(
+            tuple(i for i in parent.layers if i != layer),
+            tuple(w for i, w in enumerate(parent.mlp_widths) if i != layer),
+        )
+        lost = whole - calibration.evaluate(supernet, without).miou
+        errors = [
+            float((e - r).norm() / r.norm())
+            for e, r in zip(
+                calibration.embeddings(supernet, without), reference, strict=True
+            )
+        ]
+        worth.append(LayerWorth(layer, lost, sum(errors) / len(errors)))
+        progress(layer + 1)
+    return worth
