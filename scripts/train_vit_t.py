@@ -9,7 +9,6 @@ last checkpoint.
 """
 
 import argparse
-import os
 import shutil
 import time
 from pathlib import Path
@@ -31,7 +30,7 @@ def fresh_parent(decoder: Path, seed: int) -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sam = build_sam(ENCODERS["vit_t"])
-        for name, p in sam.image_encoder.named_parameters():
+        for p in sam.image_encoder.parameters():
             if p.ndim >= 2:
                 torch.nn.init.trunc_normal_(p, std=0.02)
     known = read_state_dict(decoder)
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--decoder", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     checkpoint = arguments.output / "checkpoint"
@@ -74,7 +73,7 @@ def main() -> None:
             shutil.rmtree(new, ignore_errors=True)
             shutil.copytree(folder, new)
             shutil.rmtree(checkpoint, ignore_errors=True)
-            os.replace(new, checkpoint)
+            new.replace(checkpoint)
 
     train_supernet(
         supernet,

@@ -39,9 +39,7 @@ def parse_constraints(
             raise InputError(f"constraints.{cost}: unknown; choose from {', '.join(CONSTRAINED)}")
         text = str(value).strip()
         try:
-            ceiling = (
-                float(text[:-1]) / 100 * parent[cost] if text.endswith("%") else float(text)
-            )
+            ceiling = float(text[:-1]) / 100 * parent[cost] if text.endswith("%") else float(text)
         except ValueError:
             ceiling = -1.0
         if not ceiling > 0:

@@ -116,9 +116,9 @@ class DesignSpace(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metric: list[Literal["wanda", "magnitude"]] = Field(["wanda", "magnitude"], min_length=1)
-    expected_dropped: list[float] = Field([2.5, 2.0, 3.0], min_length=1)
-    removable: list[int] = Field([5, 4, 6], min_length=1)
+    metric: list[str] = Field(["wanda", "magnitude"], min_length=1)
+    expected_dropped: list[float] = Field([2.0, 2.5, 1.5], min_length=1)
+    removable: list[int] = Field([5, 6, 4], min_length=1)
     temperature: list[float] = Field([0.1, 0.02, 0.5], min_length=1)
     cap: list[float] = Field([0.5, 0.75], min_length=1)
     width_count: list[int] = Field([4, 2, 3], min_length=1)
@@ -129,7 +129,8 @@ class DesignSpace(BaseModel):
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """The flat form for a searcher: one categorical dimension a parameter."""
         return {
-            name: tuple(getattr(self, name)) for name in type(self).model_fields
+            name: tuple(getattr(self, name))
+            for name in type(self).model_fields
             if name != "protected"
         }
 
@@ -138,7 +139,14 @@ class DesignSpace(BaseModel):
         return Design(**flat, protected=self.protected)
 
     def first_points(self) -> list[dict[str, Any]]:
-        """Where the search starts: the measured default, then the sharp space like the paper's."""
+        """Where the search starts: the default, then a space like the one that the paper released.
+
+        The latter drops the least worthy layers with equal, high probability.
+        """
         default = {name: values[0] for name, values in self.choices().items()}
-        sharp = {**default, "temperature": min(self.temperature)}
-        return [default] if sharp == default else [default, sharp]
+        released = {
+            **default,
+            "temperature": min(self.temperature),
+            "expected_dropped": min(self.expected_dropped, key=lambda value: abs(value - 2.5)),
+        }
+        return [default] if released == default else [default, released]

@@ -1,1 +1,1 @@
-"""What one trial does: data, SAM supernets, their training, evaluation and costs (torch, no ray)."""
+"""What one trial does: data, SAM supernets, their training, evaluation and costs."""

@@ -42,9 +42,10 @@ def subnet_costs(sam: Sam, subnet: Subnet) -> Costs:
 
 
 def _block_params(block: Block, width: int) -> int:
-    full = block.mlp.lin1.out_features
-    per_neuron = block.mlp.lin1.in_features + block.mlp.lin2.out_features + 1
-    return sum(p.numel() for p in block.parameters()) - (full - width) * per_neuron
+    full: int = block.mlp.lin1.out_features
+    per_neuron: int = block.mlp.lin1.in_features + block.mlp.lin2.out_features + 1
+    whole: int = sum(p.numel() for p in block.parameters())
+    return whole - (full - width) * per_neuron
 
 
 def encoder_macs(encoder: ImageEncoderViT, subnet: Subnet) -> int:
@@ -53,9 +54,9 @@ def encoder_macs(encoder: ImageEncoderViT, subnet: Subnet) -> int:
     Padding of windows, attention products and the decomposed relative position are included.
     """
     patch = encoder.patch_embed.proj
-    grid = encoder.img_size // patch.kernel_size[0]
+    grid: int = encoder.img_size // patch.kernel_size[0]
     tokens = grid * grid
-    macs = tokens * patch.weight.numel()
+    macs: int = tokens * patch.weight.numel()
     for layer, width in zip(subnet.layers, subnet.mlp_widths, strict=True):
         macs += _block_macs(encoder.blocks[layer], grid, width)
     return macs + sum(
@@ -66,8 +67,8 @@ def encoder_macs(encoder: ImageEncoderViT, subnet: Subnet) -> int:
 
 
 def _block_macs(block: Block, grid: int, width: int) -> int:
-    dim = block.mlp.lin1.in_features
-    side = block.window_size or grid
+    dim: int = block.mlp.lin1.in_features
+    side: int = block.window_size or grid
     windows = math.ceil(grid / side) ** 2
     attended = windows * side**2
     projections = attended * 4 * dim * dim

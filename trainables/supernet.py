@@ -61,15 +61,17 @@ def learning_rate_at(step: int, horizon: int, settings: TrainingSettings) -> flo
 def make_optimiser(supernet: Supernet, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW over image encoder and mask decoder; the prompt encoder is frozen."""
     supernet.sam.prompt_encoder.requires_grad_(False)
-    decayed, plain = [], []
+    decayed: list[torch.nn.Parameter] = []
+    plain: list[torch.nn.Parameter] = []
     for name, p in supernet.sam.named_parameters():
         if p.requires_grad:
             is_matrix = p.ndim >= 2 and "pos" not in name and "token" not in name
             (decayed if is_matrix else plain).append(p)
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": decayed},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def train_supernet(
@@ -131,8 +133,8 @@ def train_supernet(
         subnets = sandwich_subnets(space, step, seed=seed, n_random=settings.n_random)
         losses = sandwich_step(supernet, batch, subnets, optimiser, settings.max_norm)
         done = step + 1
-        metrics = {"step": done, "steps": steps}
-        metrics |= {"loss": sum(losses) / len(losses), "loss_largest": losses[0]}
+        metrics: dict[str, Any] = {"step": done, "loss": sum(losses) / len(losses)}
+        metrics["loss_largest"] = losses[0]
         if done < steps and done % settings.checkpoint_every:
             report(metrics, None)
             continue

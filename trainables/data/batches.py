@@ -45,8 +45,8 @@ class AugmentSettings(BaseModel):
 class Batch:
     """What one training step sees.
 
-    `pictures` is [B, 3, S, S], normalised and padded; for each picture there are `targets` [N, S, S] in
-    {0, 1} and one prompt an object.
+    `pictures` is [B, 3, S, S], normalised and padded; for each picture there are `targets`
+    [N, S, S] in {0, 1} and one prompt an object.
     """
 
     pictures: Tensor

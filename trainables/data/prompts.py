@@ -42,10 +42,8 @@ def tight_box(mask: BoolArray) -> NDArray[np.float32]:
     return np.array(corners, dtype=np.float32)
 
 
-def jittered(
-    box: NDArray[np.float32], size: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """The box with each side moved by noise of 10 % of its length, as SAM is trained (20 px cap)."""
+def jittered(box: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The box with each side moved by noise of 10 % of its length, 20 px at most, as in SAM."""
     sides = np.tile(box[2:] - box[:2], 2)
     noise = np.clip(rng.normal(0, 0.1, 4) * sides, -20, 20)
     return np.clip(box + noise, 0, size).astype(np.float32)
@@ -65,9 +63,7 @@ def choose_kind(prompts: PromptKind, rng: np.random.Generator) -> Literal["box",
     return prompts
 
 
-def as_prompts(
-    kind: Literal["box", "point"], drawn: list[NDArray[np.float32]]
-) -> Prompts:
+def as_prompts(kind: Literal["box", "point"], drawn: list[NDArray[np.float32]]) -> Prompts:
     """Boxes or points of several objects, put together."""
     values = torch.from_numpy(np.stack(drawn))
     return Prompts(boxes=values) if kind == "box" else Prompts(points=values[:, None])

@@ -1,6 +1,5 @@
 """The Parquet layout of a prepared data set: one row a picture, its objects as COCO RLE."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,4 +69,4 @@ def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.part")
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
     pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
-    os.replace(temporary, path)
+    temporary.replace(path)

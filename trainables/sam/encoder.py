@@ -17,18 +17,20 @@ from trainables.sam.segment_anything_import import (
 def sliced_mlp(mlp: MLPBlock, tokens: Tensor, width: int) -> Tensor:
     """The MLP with its first `width` hidden neurons: [..., C] to [..., C]. Slices are views."""
     hidden = F.linear(tokens, mlp.lin1.weight[:width], mlp.lin1.bias[:width])
-    return F.linear(mlp.act(hidden), mlp.lin2.weight[:, :width], mlp.lin2.bias)
+    output: Tensor = F.linear(mlp.act(hidden), mlp.lin2.weight[:, :width], mlp.lin2.bias)
+    return output
 
 
 def attend(block: Block, tokens: Tensor) -> Tensor:
     """A block's attention with its residual: [B, H, W, C] to the same."""
-    normed = block.norm1(tokens)
+    attended: Tensor
     if block.window_size == 0:
-        return tokens + block.attn(normed)
-    height, width = tokens.shape[1:3]
-    windows, padded = window_partition(normed, block.window_size)
-    attended = block.attn(windows)
-    return tokens + window_unpartition(attended, block.window_size, padded, (height, width))
+        attended = block.attn(block.norm1(tokens))
+    else:
+        windows, padded = window_partition(block.norm1(tokens), block.window_size)
+        size = tokens.shape[1:3]
+        attended = window_unpartition(block.attn(windows), block.window_size, padded, size)
+    return tokens + attended
 
 
 class ElasticEncoder(nn.Module):
@@ -54,7 +56,7 @@ class ElasticEncoder(nn.Module):
 
     def stem(self, pictures: Tensor) -> Tensor:
         """Patches with their positions: [B, 3, S, S] to tokens [B, H, W, C]."""
-        tokens = self.parent.patch_embed(pictures)
+        tokens: Tensor = self.parent.patch_embed(pictures)
         if self.parent.pos_embed is not None:
             tokens = tokens + self.parent.pos_embed
         return tokens

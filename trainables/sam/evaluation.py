@@ -93,9 +93,7 @@ class EvaluationSet:
                 chosen.append(ious.gather(1, ranked.argmax(1, keepdim=True))[:, 0])
                 best.append(ious.max(1).values)
         scores, oracle = torch.cat(chosen), torch.cat(best)
-        return Metrics(
-            float(scores.double().mean()), float(oracle.double().mean()), len(scores)
-        )
+        return Metrics(float(scores.double().mean()), float(oracle.double().mean()), len(scores))
 
     @torch.no_grad()
     def box_miou(self) -> float:
@@ -153,9 +151,7 @@ def _example(
     return _Example(pixels, picture.size, objects, prompts)
 
 
-def _object_ious(
-    supernet: Supernet, embedding: Tensor, example: _Example
-) -> tuple[Tensor, Tensor]:
+def _object_ious(supernet: Supernet, embedding: Tensor, example: _Example) -> tuple[Tensor, Tensor]:
     """IoU of the three masks with the truth, and as the model predicts it: [N, 3] each."""
     sam = supernet.sam
     ious, predicted = [], []

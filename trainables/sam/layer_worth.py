@@ -1,6 +1,6 @@
 """What each layer is worth: few-shot removal, one layer at a time (SuperSAM, section 1)."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,16 +24,11 @@ class LayerWorth:
 
 
 @torch.no_grad()
-def layer_worth(
-    supernet: Supernet,
-    calibration: EvaluationSet,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[LayerWorth]:
-    """Remove each layer of the parent alone and measure, in the order of the layers."""
+def layer_worth(supernet: Supernet, calibration: EvaluationSet) -> Iterator[LayerWorth]:
+    """Remove each layer of the parent alone and measure; in the order of the layers."""
     parent = supernet.largest
     whole = calibration.evaluate(supernet, parent).miou
     reference = calibration.embeddings(supernet, parent)
-    worth = []
     for layer in parent.layers:
         without = Subnet(
             tuple(i for i in parent.layers if i != layer),
@@ -42,10 +37,6 @@ def layer_worth(
         lost = whole - calibration.evaluate(supernet, without).miou
         errors = [
             float((e - r).norm() / r.norm())
-            for e, r in zip(
-                calibration.embeddings(supernet, without), reference, strict=True
-            )
+            for e, r in zip(calibration.embeddings(supernet, without), reference, strict=True)
         ]
-        worth.append(LayerWorth(layer, lost, sum(errors) / len(errors)))
-        progress(layer + 1)
-    return worth
+        yield LayerWorth(layer, lost, sum(errors) / len(errors))

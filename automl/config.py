@@ -1,0 +1,248 @@
+"""The one configuration of a study: typed, checked once, written beside its results."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml import YAMLError
+
+from search_spaces.content_key import content_key
+from search_spaces.design import DesignSpace
+from search_spaces.errors import InputError
+from trainables.data.prompts import PromptKind
+from trainables.sam.models import encoder_config
+from trainables.sam.scores import SCORES
+from trainables.supernet import TrainingSettings
+
+ASSETS = Path(__file__).parent / "assets"
+PACKAGED_DATA = {"nuclei": ASSETS / "nuclei"}
+"""Data sets that ship with the project, by the name that `data` takes."""
+PACKAGED_CHECKPOINTS = {"vit_t": ASSETS / "vit_t" / "vit_t.safetensors"}
+"""Parents that ship with the project; the others need a `checkpoint`."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """How a data set in a layout of its own is prepared; unused where it is prepared already."""
+
+    format: str | None = None
+    val: float = Field(0.15, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    min_area: int = Field(16, ge=1)
+    max_side: int | None = None
+    limits: dict[str, int] = {}
+
+
+class EvaluationConfig(_Section):
+    """What a subnet is measured on.
+
+    `val_pictures` bounds the pictures that every search sees, `test_pictures` those of the final
+    measurement (null: all of the split); `max_objects` the objects prompted in each.
+    """
+
+    val_pictures: int | None = Field(64, ge=1)
+    test_pictures: int | None = Field(None, ge=1)
+    max_objects: int = Field(64, ge=1)
+    batch_size: int = Field(8, ge=1)
+
+
+class PrioritiseConfig(_Section):
+    """Calibration, on the first pictures of the train split."""
+
+    score_pictures: int = Field(16, ge=1)
+    worth_pictures: int = Field(32, ge=1)
+
+
+class DesignsConfig(_Section):
+    """The outer search: how many designs, and what each of them is given."""
+
+    space: DesignSpace = DesignSpace()
+    trials: int = Field(8, ge=1)
+    concurrent: int = Field(1, ge=1)
+    steps: int = Field(200, ge=1)
+    evaluations: int = Field(40, ge=1)
+
+
+class FinalConfig(_Section):
+    """What the best design is given; its training goes on from the outer search's."""
+
+    steps: int = Field(1000, ge=1)
+    evaluations: int = Field(200, ge=1)
+
+
+class ResourcesConfig(_Section):
+    """What Ray reserves for each stage. They change no result but the order of evaluations."""
+
+    train_workers: int = Field(1, ge=1)
+    train_cpus: float = Field(2, gt=0)
+    train_gpus: float = Field(0, ge=0)
+    evaluators: int = Field(1, ge=1)
+    evaluator_cpus: float = Field(2, gt=0)
+    evaluator_gpus: float = Field(0, ge=0)
+    start_timeout_s: int = Field(60, ge=1)
+
+
+class TrackingConfig(_Section):
+    """Where MLflow keeps its runs; by default `mlflow.db` beside the output directory."""
+
+    uri: str | None = None
+    experiment: str = "supersam"
+
+
+class StudyConfig(_Section):
+    """Everything that a study does follows from this and its seed.
+
+    Args:
+        model: the parent, by name.
+        checkpoint: the parent's weights; may be left out for parents that ship.
+        data: the name of a data set that ships, a folder of prepared Parquet splits, or a folder
+            in a layout that `prepare` reads.
+        image_size: side of the encoder's input, pixels; null: the checkpoint's own.
+        prompts: box, point, or mixed.
+        seed: every random choice follows from it.
+        constraints: ceilings on subnets: cost name to a count or a share such as "50%".
+    """
+
+    model: str = "vit_t"
+    checkpoint: Path | None = None
+    data: str = "nuclei"
+    image_size: int | None = Field(None, ge=64)
+    prompts: PromptKind = "box"
+    seed: int = Field(0, ge=0)
+    constraints: dict[str, str | float] = {}
+    prepare: DataConfig = DataConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    prioritise: PrioritiseConfig = PrioritiseConfig()
+    training: TrainingSettings = TrainingSettings()
+    designs: DesignsConfig = DesignsConfig()
+    final: FinalConfig = FinalConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def key(self) -> str:
+        """Content hash of all that changes a result."""
+        return content_key(self.result_values())
+
+    def result_values(self) -> dict[str, Any]:
+        """What results follow from; where things run and are logged is left out."""
+        return self.model_dump(mode="json", exclude={"resources", "tracking"})
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The parent's weights.
+
+        Raises:
+            InputError: none is given, and none ships for this model.
+        """
+        path = self.checkpoint or PACKAGED_CHECKPOINTS.get(self.model)
+        if path is None:
+            raise InputError(f"checkpoint: {self.model} needs one; give the path of its weights")
+        return path
+
+
+def load_config(path: Path | None, overrides: list[str]) -> StudyConfig:
+    """Read a YAML file, apply `KEY=VALUE` overrides (`training.batch_size=8`), check everything.
+
+    Raises:
+        InputError: the file is missing or no YAML, a key is unknown, or a value is out of range.
+    """
+    for override in overrides:
+        if "=" not in override or override.startswith("="):
+            raise InputError(f"{override!r}: expected KEY=VALUE, such as seed=1")
+    if path is not None and not path.is_file():
+        raise InputError(f"--config: {path} does not exist; give the path of a YAML file")
+    where = str(path) if path else "the command line"
+    try:
+        tree = OmegaConf.load(path) if path else OmegaConf.create({})
+        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(overrides))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise InputError(f"{where}: {_one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected a table of keys and values")
+    return check_config({str(key): value for key, value in values.items()}, where)
+
+
+def check_config(values: dict[str, Any], where: str) -> StudyConfig:
+    """Check a configuration's values.
+
+    Args:
+        values: nested, as YAML gives them.
+        where: named in errors.
+
+    Raises:
+        InputError: as `load_config`.
+    """
+    try:
+        config = StudyConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_mistake(error)}") from error
+    size = encoder_config(config.model, config.image_size)
+    outside = [i for i in config.designs.space.protected if not 0 <= i < size.depth]
+    if outside:
+        raise InputError(
+            f"{where}: designs.space.protected: {config.model} has no layer {outside[0]}; "
+            f"its layers are 0 to {size.depth - 1}"
+        )
+    for metric in config.designs.space.metric:
+        if metric not in SCORES:
+            raise InputError(
+                f"{where}: designs.space.metric: {metric!r} is unknown; "
+                f"choose from {', '.join(SCORES)}"
+            )
+    if config.final.steps < config.designs.steps:
+        raise InputError(
+            f"{where}: final.steps is {config.final.steps}, less than designs.steps "
+            f"{config.designs.steps}; the final training goes on from the designs'"
+        )
+    if config.training.batch_size % config.resources.train_workers:
+        raise InputError(
+            f"{where}: training.batch_size {config.training.batch_size} is not a multiple of "
+            f"resources.train_workers {config.resources.train_workers}"
+        )
+    return config
+
+
+def first_difference(mine: StudyConfig, other: StudyConfig) -> tuple[str, Any, Any]:
+    """The first key, dotted, in which two configurations differ, and both values."""
+    ours, theirs = (_flat(c.result_values()) for c in (mine, other))
+    for key in [*ours, *theirs]:
+        if ours.get(key) != theirs.get(key):
+            return key, ours.get(key), theirs.get(key)
+    raise ValueError("the configurations are equal")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors()[0]
+    key = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        section = _section_at(mistake["loc"][:-1])
+        return f"unknown key {key}; known here: {', '.join(section.model_fields)}"
+    return f"{key}: {mistake['msg']}, got {mistake['input']!r}"
+
+
+def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = StudyConfig
+    for part in location:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return section
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,84 @@
+"""The ledger: every evaluation ever made in a study, so that none is made twice.
+
+Each search writes a part of its own (`ledger/WEIGHTS.parquet`); a study that is done has them all
+in `evaluations.parquet`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    [
+        ("subnet", pa.string()),
+        ("design", pa.string()),
+        ("weights", pa.string()),  # DESIGN@STEP: which supernet was evaluated
+        ("split", pa.string()),
+        ("pictures", pa.int64()),  # how much of the split: the fidelity
+        ("layers", pa.list_(pa.int64())),
+        ("mlp_widths", pa.list_(pa.int64())),
+        ("encoder_params", pa.int64()),
+        ("params", pa.int64()),
+        ("encoder_macs", pa.int64()),
+        ("latency_ms", pa.float64()),
+        ("miou_val", pa.float64()),
+        ("miou_test", pa.float64()),
+        ("miou_oracle", pa.float64()),  # best of three masks, on the same split
+        ("objects", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+Row = dict[str, Any]
+
+
+def row_identity(row: Row) -> tuple[Any, ...]:
+    """What makes an evaluation the same as another."""
+    return tuple(row[name] for name in ("subnet", "design", "weights", "split", "pictures"))
+
+
+def write_rows(rows: Iterable[Row], path: Path, schema: pa.Schema = SCHEMA) -> None:
+    """Write a table; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+    temporary.replace(path)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a table that `write_rows` wrote; none where there is no file."""
+    rows: list[Row] = pq.read_table(path).to_pylist() if path.exists() else []
+    return rows
+
+
+class Ledger:
+    """One part of the ledger, with a single writer; a row is on disk when `record` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows = {row_identity(row): row for row in read_rows(path)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self) -> list[Row]:
+        """All rows, in the order in which they were made."""
+        return list(self._rows.values())
+
+    def find(self, **identity: Any) -> Row | None:
+        """The row of an evaluation that was made, by the columns of `row_identity`."""
+        return self._rows.get(row_identity(identity))
+
+    def record(self, row: Row) -> None:
+        """Add an evaluation.
+
+        Raises:
+            ValueError: it was made before.
+        """
+        identity = row_identity(row)
+        if identity in self._rows:
+            raise ValueError(f"evaluated twice: {identity}")
+        self._rows[identity] = {name: row.get(name) for name in SCHEMA.names}
+        write_rows(self._rows.values(), self.path)

@@ -1,0 +1,86 @@
+"""What is measured outside the searches: the calibration, the parent, the final front on test.
+
+Each function runs as one Ray task and yields as it goes on, so that progress can be seen.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from automl.ledger import Row
+from automl.workspace import Workspace
+from search_spaces.subnet import Subnet
+from trainables.sam.layer_worth import layer_worth
+from trainables.sam.models import read_state_dict
+from trainables.sam.scores import SCORES
+from trainables.sam.standalone import extract, save_subnet
+from trainables.sam.supernet import Supernet
+from trainables.subnet import score_subnet
+
+
+def prioritise(workspace: Workspace) -> Iterator[int]:
+    """Score neurons, measure layers, write `importance.parquet`.
+
+    Yields:
+        Steps done, of `prioritise_steps`.
+    """
+    settings = workspace.config.prioritise
+    supernet = workspace.parent()
+    calibration = workspace.examples("train", settings.score_pictures)
+    scores = {}
+    for done, (name, score) in enumerate(SCORES.items(), start=1):
+        scores[name] = score(supernet.sam.image_encoder, calibration.batches(supernet))
+        yield done
+    worth = []
+    for item in layer_worth(supernet, workspace.examples("train", settings.worth_pictures)):
+        worth.append(item)
+        yield len(SCORES) + len(worth)
+    space = workspace.config.designs.space
+    workspace.write_importance(worth, scores, space.design(space.first_points()[0]))
+
+
+def prioritise_steps(workspace: Workspace) -> int:
+    """How many steps `prioritise` takes."""
+    return len(SCORES) + workspace.encoder.depth
+
+
+def measure_parent(workspace: Workspace) -> Iterator[Row]:
+    """The parent's own figures, and what the objects' boxes would score as masks.
+
+    Yields:
+        A row on val, then one on test.
+    """
+    supernet = workspace.parent()
+    for split in ("val", "test"):
+        examples = workspace.examples(split)
+        batch_size = workspace.config.evaluation.batch_size
+        row = score_subnet(supernet, supernet.largest, examples, split, batch_size)
+        yield {**row, f"box_miou_{split}": examples.box_miou()}
+
+
+def measure_on_test(workspace: Workspace, weights: Path, front: list[Row]) -> Iterator[Row]:
+    """Measure a front on test and write each subnet as a model of its own.
+
+    Args:
+        workspace: of the study.
+        weights: the trained supernet's file.
+        front: ledger rows on val.
+
+    Yields:
+        The ledger row on test of each.
+    """
+    supernet = load_weights(workspace, weights)
+    examples = workspace.examples("test")
+    for row in front:
+        subnet = Subnet.from_dict(row)
+        alone = extract(supernet.sam, workspace.encoder, subnet)
+        save_subnet(alone, workspace.encoder, subnet, workspace.root / "subnets" / subnet.key)
+        batch_size = workspace.config.evaluation.batch_size
+        measured = score_subnet(supernet, subnet, examples, "test", batch_size)
+        yield {**measured, "design": row["design"], "weights": row["weights"]}
+
+
+def load_weights(workspace: Workspace, weights: Path) -> Supernet:
+    """A trained supernet from its file; the neurons stand in the order of its training."""
+    supernet = workspace.parent()
+    supernet.sam.load_state_dict(read_state_dict(weights))
+    return supernet

@@ -1,0 +1,37 @@
+"""Fronts and their hypervolume: encoder MACs saved against mIoU, both maximised."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def objectives(encoder_macs: float, miou: float, parent_macs: float) -> tuple[float, float]:
+    """A subnet's two objectives: the share of the parent's MACs that it saves, and its mIoU."""
+    return 1.0 - encoder_macs / parent_macs, miou
+
+
+def front_of(items: Sequence[T], points: Sequence[tuple[float, float]]) -> list[T]:
+    """The non-dominated items, by falling first objective; of equal points the first.
+
+    Args:
+        items: what the points stand for.
+        points: two objectives each, both maximised.
+    """
+    order = sorted(range(len(items)), key=lambda i: (-points[i][0], -points[i][1], i))
+    front, best = [], float("-inf")
+    for i in order:
+        if points[i][1] > best:
+            front.append(items[i])
+            best = points[i][1]
+    return front
+
+
+def hypervolume(points: Sequence[tuple[float, float]]) -> float:
+    """The area that the points dominate, above the reference point (0, 0)."""
+    area, height = 0.0, 0.0
+    for saved, miou in sorted(points, reverse=True):
+        if saved > 0 and miou > height:
+            area += saved * (miou - height)
+            height = miou
+    return area

@@ -1,0 +1,77 @@
+"""A standalone subnet as an MLflow model: pictures and prompts in, masks and scores out.
+
+MLflow runs this file where the model is served, with `trainables` and `search_spaces` beside it; it
+imports nothing else of the project.
+"""
+
+import io
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from trainables.sam.segment_anything_import import SamPredictor
+from trainables.sam.standalone import load_subnet
+
+
+class SubnetModel(PythonModel):
+    """One row a prompt.
+
+    Input columns: `image` (an encoded picture), and `box` ([x0, y0, x1, y1]) or `point` ([x, y]) in
+    its pixels. Output columns: `mask` (COCO's compressed RLE counts), `height` and `width`, and
+    `score`, the IoU that the model predicts.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the subnet."""
+        self._predictor = SamPredictor(load_subnet(context.artifacts["subnet"]))
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Segment what each row prompts; of three masks the one that is ranked first.
+
+        Raises:
+            ValueError: a row has neither a box nor a point.
+        """
+        rows, last = [], None
+        for record in model_input.to_dict("records"):
+            if record["image"] != last:
+                last = record["image"]
+                with Image.open(io.BytesIO(last)) as picture:
+                    self._predictor.set_image(np.array(picture.convert("RGB")))
+            rows.append(self._segment(record.get("box"), record.get("point")))
+        return pd.DataFrame(rows)
+
+    def _segment(self, box: Any, point: Any) -> dict[str, Any]:
+        prompt: dict[str, Any]
+        if _is_given(box):
+            prompt = {"box": np.asarray(box, dtype=np.float32)}
+        elif _is_given(point):
+            coordinates = np.asarray(point, dtype=np.float32)[None]
+            prompt = {"point_coords": coordinates, "point_labels": np.ones(1, dtype=np.int64)}
+        else:
+            raise ValueError("a row needs a box [x0, y0, x1, y1] or a point [x, y]")
+        masks, scores, _ = self._predictor.predict(**prompt, multimask_output=True)
+        best = int(scores.argmax())
+        rle = coco_mask.encode(np.asfortranarray(masks[best].astype(np.uint8)))
+        return {
+            "mask": rle["counts"].decode("ascii"),
+            "height": masks.shape[1],
+            "width": masks.shape[2],
+            "score": float(scores[best]),
+        }
+
+
+def _is_given(prompt: Any) -> bool:
+    return isinstance(prompt, (list, tuple, np.ndarray)) and len(prompt) > 0
+
+
+mlflow.models.set_model(SubnetModel())

@@ -1,0 +1,216 @@
+"""Everything MLflow: a run for the study, one for each design, one for each subnet of the front.
+
+A run is found again by its tags, so a study that goes on logs nothing twice.
+"""
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+import search_spaces
+import trainables
+from automl import serving
+from automl.config import StudyConfig
+from automl.ledger import Row
+
+REQUIREMENTS = (
+    "torch",
+    "segment-anything",
+    "safetensors",
+    "pycocotools",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+)
+"""What a logged model needs beside the code that travels with it."""
+DESIGN_PARAMETERS = (
+    "metric",
+    "expected_dropped",
+    "removable",
+    "temperature",
+    "cap",
+    "width_count",
+    "smallest_ratio",
+    "spacing",
+    "protected",
+    "space_size",
+    "steps",
+    "evaluations",
+)
+FRONT_COLUMNS = (
+    "subnet",
+    "encoder_params",
+    "params",
+    "encoder_macs",
+    "latency_ms",
+    "miou_val",
+    "miou_test",
+)
+SIGNATURE = ModelSignature(
+    inputs=Schema(
+        [
+            ColSpec(DataType.binary, "image"),
+            ColSpec(Array(DataType.double), "box", required=False),
+            ColSpec(Array(DataType.double), "point", required=False),
+        ]
+    ),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "mask"),
+            ColSpec(DataType.long, "height"),
+            ColSpec(DataType.long, "width"),
+            ColSpec(DataType.double, "score"),
+        ]
+    ),
+)
+
+
+def tracking_uri(config: StudyConfig, output: Path) -> str:
+    """The store of a study: the configuration's, or one beside the output directory."""
+    return config.tracking.uri or f"sqlite:///{output.parent / 'mlflow.db'}"
+
+
+class Tracking:
+    """The MLflow runs of one study.
+
+    Args:
+        config: of the study.
+        output: its output directory; its name is the study's.
+    """
+
+    def __init__(self, config: StudyConfig, output: Path) -> None:
+        self._config = config
+        self._output = output
+        self.uri = tracking_uri(config, output)
+        self._client = MlflowClient(tracking_uri=self.uri)
+        self._experiment = self._find_experiment()
+
+    def log_design(self, record: dict[str, Any]) -> None:
+        """Log a design that was tried."""
+        parameters = {name: record[name] for name in DESIGN_PARAMETERS}
+        metrics = {
+            name: record[name]
+            for name in ("hypervolume", "front_size", "best_miou_val")
+            if record[name] is not None
+        }
+        self._log("design", record["design"], f"design {record['design']}", parameters, metrics)
+
+    def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
+        """Log a subnet of the front with its model."""
+        ratio = sum(row["mlp_widths"]) / len(row["mlp_widths"]) / parent["mlp_widths"][0]
+        smaller = 1 - row["encoder_params"] / parent["encoder_params"]
+        parameters = {
+            "depth": len(row["layers"]),
+            "mlp_ratio_mean": round(ratio, 4),
+            "encoder_params_m": round(row["encoder_params"] / 1e6, 4),
+            "smaller_by": round(smaller, 4),
+            "design": row["design"],
+            "subnet": json.dumps({name: row[name] for name in ("layers", "mlp_widths")}),
+        }
+        name = f"{smaller:.0%} smaller, {len(row['layers'])} layers"
+        run, is_new = self._log("subnet", row["subnet"], name, parameters, subnet_metrics(row))
+        if is_new or not run.data.tags.get("nas.model"):
+            self._log_model(run.info.run_id, folder)
+
+    def log_study(
+        self, front: list[Row], parent: dict[str, Any], hypervolume: float, figure: Figure
+    ) -> None:
+        """Log the result: the front's figures, as a table and as a picture."""
+        metrics = {
+            "hypervolume": hypervolume,
+            "front_size": float(len(front)),
+            "best_miou_val": max(row["miou_val"] for row in front),
+            "best_miou_test": max(row["miou_test"] for row in front),
+            "parent_miou_val": parent["miou_val"],
+            "parent_miou_test": parent["miou_test"],
+        }
+        run_id = self._study_run()
+        for name, value in metrics.items():
+            self._client.log_metric(run_id, name, value)
+        table = pd.DataFrame([{name: row[name] for name in FRONT_COLUMNS} for row in front])
+        self._client.log_table(run_id, table, "front.json")
+        self._client.log_figure(run_id, figure, "front.png")
+        self._client.set_terminated(run_id)
+
+    def _find_experiment(self) -> str:
+        name = self._config.tracking.experiment
+        known = self._client.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        # Ray's workers change directory, so a relative location would scatter the artifacts.
+        location = None
+        if self._config.tracking.uri is None:
+            location = (self._output.parent / "mlartifacts").as_uri()
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _study_run(self) -> str:
+        values = self._config.model_dump(mode="json")
+        parameters = {name: values[name] for name in ("model", "data", "prompts", "seed")}
+        run, _ = self._log("study", self._config.key, self._output.name, parameters, {}, end=False)
+        return str(run.info.run_id)
+
+    def _log(
+        self,
+        kind: str,
+        key: str,
+        name: str,
+        parameters: dict[str, Any],
+        metrics: dict[str, float],
+        *,
+        end: bool = True,
+    ) -> tuple[Run, bool]:
+        """Find the run of (study, kind, key) or make it, and whether it is new."""
+        tags = {"nas.kind": kind, "nas.key": key, "nas.output": str(self._output)}
+        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        found = self._client.search_runs([self._experiment], filter_string=wanted)
+        if found:
+            return found[0], False
+        if kind != "study":
+            tags["mlflow.parentRunId"] = self._study_run()
+        run = self._client.create_run(self._experiment, tags=tags, run_name=name)
+        for parameter, value in parameters.items():
+            self._client.log_param(run.info.run_id, parameter, value)
+        for metric, value in metrics.items():
+            self._client.log_metric(run.info.run_id, metric, value)
+        if end:
+            self._client.set_terminated(run.info.run_id)
+        return run, True
+
+    def _log_model(self, run_id: str, folder: Path) -> None:
+        mlflow.set_tracking_uri(self.uri)
+        with mlflow.start_run(run_id=run_id):
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=serving.__file__,
+                artifacts={"subnet": str(folder)},
+                code_paths=[_package(search_spaces), _package(trainables)],
+                pip_requirements=[
+                    f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS
+                ],
+                signature=SIGNATURE,
+            )
+        self._client.set_tag(run_id, "nas.model", "logged")
+
+
+def subnet_metrics(row: Row) -> dict[str, float]:
+    """The metrics of a subnet's run."""
+    return {
+        "miou_val": row["miou_val"],
+        "miou_test": row["miou_test"],
+        "latency_ms": row["latency_ms"],
+        "encoder_macs_g": row["encoder_macs"] / 1e9,
+    }
+
+
+def _package(module: Any) -> str:
+    return str(Path(module.__file__).parent)

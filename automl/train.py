@@ -1,0 +1,92 @@
+"""Ray Train around the sandwich training of one design's supernet."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+
+from automl.workspace import Workspace
+from search_spaces.design import Design
+from trainables.supernet import train_supernet
+
+
+def train_loop_per_worker(config: dict[str, Any]) -> None:
+    """What each Train worker runs: the training up to `config["steps"]`, with Ray's checkpoints."""
+    workspace: Workspace = config["workspace"]
+    design: Design = config["design"]
+    study = workspace.config
+    context = ray.train.get_context()
+    checkpoint = ray.train.get_checkpoint()
+
+    def report(metrics: dict[str, Any], folder: Path | None) -> None:
+        kept = Checkpoint.from_directory(folder) if folder else None
+        ray.train.report({**config["constants"], **metrics}, checkpoint=kept)
+
+    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+        train_supernet(
+            workspace.prioritised(design.metric).to(get_device()),
+            workspace.space(design),
+            workspace.pictures("train"),
+            study.training,
+            steps=config["steps"],
+            horizon=study.final.steps,
+            prompts=study.prompts,
+            seed=study.seed,
+            checkpoint=Path(folder) if folder else None,
+            report=report,
+            rank=context.get_world_rank(),
+            world_size=context.get_world_size(),
+        )
+
+
+def train_design(
+    workspace: Workspace,
+    design: Design,
+    steps: int,
+    callbacks: list[ray.train.UserCallback],
+    constants: dict[str, Any],
+) -> Path:
+    """Train a design's supernet up to `steps`, from its last checkpoint where there is one.
+
+    Args:
+        workspace: of the study.
+        design: what space is trained.
+        steps: counted from the start of the design's training.
+        callbacks: of Ray Train.
+        constants: reported along with each step's metrics.
+
+    Returns:
+        The folder of the last checkpoint.
+    """
+    resources = workspace.config.resources
+    per_worker = {"CPU": resources.train_cpus}
+    if resources.train_gpus:
+        per_worker["GPU"] = resources.train_gpus
+    trainer = TorchTrainer(
+        train_loop_per_worker,
+        train_loop_config={
+            "workspace": workspace,
+            "design": design,
+            "steps": steps,
+            "constants": constants,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=resources.train_workers,
+            use_gpu=resources.train_gpus > 0,
+            resources_per_worker=per_worker,
+        ),
+        run_config=RunConfig(
+            name=design.key,  # the same name goes on from the last checkpoint
+            storage_path=str(workspace.work / "train"),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
+            callbacks=callbacks,
+        ),
+    )
+    result = trainer.fit()
+    if result.checkpoint is None:
+        raise RuntimeError(f"the training of design {design.key} left no checkpoint")
+    return Path(result.checkpoint.path)

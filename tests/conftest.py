@@ -1,0 +1,77 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from tiny import SPACE, random_tensor, tiny_sam, write_label_maps
+from torch import Tensor
+
+from search_spaces import SubnetSpace
+from trainables.data.batches import AugmentSettings, Batch, training_batch
+from trainables.data.pictures import Pictures
+from trainables.data.prepare import SplitRule, prepare
+from trainables.sam.segment_anything_import import Sam
+from trainables.sam.supernet import Supernet
+
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("suite")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def _built() -> Sam:
+    return tiny_sam()
+
+
+@pytest.fixture
+def sam(_built: Sam) -> Sam:
+    return copy.deepcopy(_built)
+
+
+@pytest.fixture
+def supernet(sam: Sam) -> Supernet:
+    return Supernet(sam)
+
+
+@pytest.fixture
+def space() -> SubnetSpace:
+    return SPACE
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return random_tensor(4, 3, 64, 64, seed=1)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    write_label_maps(folder, [f"picture-{i:02d}" for i in range(14)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def splits(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("splits")
+    prepare(dataset, folder, rule=SplitRule(val=0.25, test=0.25))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_pictures(splits: Path) -> Pictures:
+    return Pictures(splits / "train.parquet")
+
+
+@pytest.fixture
+def batch(train_pictures: Pictures) -> Batch:
+    return training_batch(
+        train_pictures,
+        0,
+        seed=3,
+        batch_size=4,
+        image_size=64,
+        max_objects=4,
+        prompts="mixed",
+        augment=AugmentSettings(),
+    )

@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces.constraints import CONSTRAINED, Constraint, parse_constraints
+from search_spaces.errors import InputError
+
+PARENT = {"params": 93_000_000.0, "encoder_params": 89_000_000.0, "encoder_macs": 486e9}
+
+
+def test_counts_are_taken_as_they_are():
+    wanted = {"params": 3_000_000, "encoder_macs": "2e9"}
+    assert parse_constraints(wanted, PARENT) == [
+        Constraint("params", 3_000_000.0),
+        Constraint("encoder_macs", 2e9),
+    ]
+
+
+@given(st.sampled_from(CONSTRAINED), st.integers(1, 100))
+def test_shares_are_of_the_parents_own_cost(cost, percent):
+    (constraint,) = parse_constraints({cost: f" {percent}% "}, PARENT)
+    assert constraint.cost == cost
+    assert constraint.ceiling == pytest.approx(PARENT[cost] * percent / 100)
+
+
+def test_no_constraints_are_none():
+    assert parse_constraints({}, PARENT) == []
+
+
+def test_excess_is_the_share_above_the_ceiling():
+    constraint = Constraint("params", 200.0)
+    assert constraint.excess({"params": 250.0}) == pytest.approx(0.25)
+    assert constraint.excess({"params": 200.0}) == 0.0
+    assert constraint.excess({"params": 10.0}) == 0.0
+
+
+def test_an_unknown_cost_is_named_with_the_known_ones():
+    with pytest.raises(InputError, match=r"constraints\.latency_ms: unknown") as raised:
+        parse_constraints({"latency_ms": 3}, PARENT)
+    assert all(cost in str(raised.value) for cost in CONSTRAINED)
+
+
+@pytest.mark.parametrize("value", ["half", "", "%", "-5%", 0, -3, "0%", "nan", True])
+def test_a_value_that_is_no_bound_is_named(value):
+    with pytest.raises(InputError, match=r"constraints\.params: .* is no bound") as raised:
+        parse_constraints({"params": value}, PARENT)
+    assert repr(value) in str(raised.value)

@@ -1,0 +1,122 @@
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from search_spaces.design import WIDTH_MULTIPLE, Design, DesignSpace, slice_ratios
+from search_spaces.drop_probabilities import drop_probabilities
+
+DESIGN = Design(
+    metric="wanda",
+    expected_dropped=2.0,
+    removable=5,
+    temperature=0.1,
+    cap=0.5,
+    width_count=4,
+    smallest_ratio=0.25,
+    spacing="linear",
+    protected=(0,),
+)
+WORTH = [0.3, 0.02, 0.2, 0.04, 0.4, 0.01, 0.03, 0.5]
+CHANGES = {
+    "metric": "magnitude",
+    "expected_dropped": 1.5,
+    "removable": 4,
+    "temperature": 0.2,
+    "cap": 0.75,
+    "width_count": 3,
+    "smallest_ratio": 0.5,
+    "spacing": "geometric",
+    "protected": (),
+}
+
+
+@given(st.integers(2, 9), st.floats(0.01, 0.99))
+def test_linear_ratios_have_equal_differences(count, smallest):
+    ratios = slice_ratios(count, smallest, "linear")
+    steps = [b - a for a, b in itertools.pairwise(ratios)]
+    assert ratios[0] == pytest.approx(smallest)
+    assert (len(ratios), ratios[-1]) == (count, 1.0)
+    assert steps == pytest.approx([(1 - smallest) / (count - 1)] * (count - 1))
+
+
+@given(st.integers(2, 9), st.floats(0.01, 0.99))
+def test_geometric_ratios_have_equal_quotients(count, smallest):
+    ratios = slice_ratios(count, smallest, "geometric")
+    steps = [math.log(b / a) for a, b in itertools.pairwise(ratios)]
+    assert ratios[0] == pytest.approx(smallest)
+    assert (len(ratios), ratios[-1]) == (count, 1.0)
+    assert steps == pytest.approx([-math.log(smallest) / (count - 1)] * (count - 1))
+
+
+@pytest.mark.parametrize("spacing", ["linear", "geometric"])
+def test_a_single_ratio_is_the_full_width(spacing):
+    assert slice_ratios(1, 0.25, spacing) == (1.0,)
+
+
+def test_a_drawn_up_space_has_the_designs_widths_and_probabilities():
+    space = DESIGN.draw_up(WORTH, [768] * 8)
+    assert space.widths == ((192, 384, 576, 768),) * 8
+    assert space.drop_probabilities == drop_probabilities(
+        WORTH, expected_dropped=2.0, removable=5, temperature=0.1, cap=0.5, protected=(0,)
+    )
+
+
+@given(
+    st.lists(st.integers(1, 600), min_size=8, max_size=8),
+    st.integers(1, 6),
+    st.floats(0.05, 1),
+    st.sampled_from(["linear", "geometric"]),
+)
+def test_drawn_up_widths_end_at_the_parents_and_are_multiples_before(full, count, least, spacing):
+    design = dataclasses.replace(DESIGN, width_count=count, smallest_ratio=least, spacing=spacing)
+    for offered, parent in zip(design.draw_up(WORTH, full).widths, full, strict=True):
+        assert offered[-1] == parent
+        assert len(offered) <= count
+        assert all(w % WIDTH_MULTIPLE == 0 for w in offered[:-1])
+
+
+def test_each_parameter_of_a_design_changes_its_key():
+    assert list(CHANGES) == [field.name for field in dataclasses.fields(Design)]
+    changed = [dataclasses.replace(DESIGN, **{name: value}) for name, value in CHANGES.items()]
+    assert len({design.key for design in [DESIGN, *changed]}) == len(CHANGES) + 1
+
+
+def test_designs_survive_json_with_their_key():
+    values = json.loads(json.dumps(DESIGN.to_dict() | {"hypervolume": 0.3}))
+    assert Design.from_dict(values) == DESIGN
+    assert Design.from_dict(values).key == DESIGN.key
+
+
+def test_every_point_of_the_choices_is_a_design_that_draws_up_a_space():
+    space = DesignSpace(protected=(0,))
+    choices = space.choices()
+    designs = [
+        space.design(dict(zip(choices, values, strict=True)))
+        for values in itertools.product(*choices.values())
+    ]
+    assert len({design.key for design in designs}) == math.prod(map(len, choices.values()))
+    for design in designs[::17]:
+        drawn_up = design.draw_up(WORTH, [768] * 8)
+        assert drawn_up.drop_probabilities[0] == 0
+        assert 1 < len(drawn_up.removable) <= design.removable
+
+
+def test_the_search_starts_at_the_first_values_and_at_the_lowest_temperature():
+    default, sharp = DesignSpace().first_points()
+    assert default == {name: values[0] for name, values in DesignSpace().choices().items()}
+    assert sharp == default | {"temperature": 0.02}
+    assert DesignSpace(temperature=[0.1]).first_points() == [default]
+
+
+@pytest.mark.parametrize(
+    "values", [{"temprature": [0.1]}, {"metric": ["taylor"]}, {"cap": []}, {"spacing": ["log"]}]
+)
+def test_design_spaces_refuse_what_they_do_not_know(values):
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        DesignSpace(**values)

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from search_spaces import Subnet
+from trainables.data.pictures import Pictures
+from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.layer_worth import layer_worth
+
+
+@pytest.fixture
+def calibration(splits):
+    return EvaluationSet(
+        Pictures(splits / "val.parquet"), image_size=64, prompts="box", seed=0, limit=3
+    )
+
+
+def test_worth_is_what_the_parent_loses_without_the_layer(supernet, calibration):
+    found = list(layer_worth(supernet, calibration))
+    assert [worth.layer for worth in found] == [0, 1, 2, 3]
+    whole = calibration.evaluate(supernet, supernet.largest).miou
+    reference = calibration.embeddings(supernet, supernet.largest)
+    for worth in found:
+        kept = tuple(i for i in range(4) if i != worth.layer)
+        subnet = Subnet(kept, (128,) * 3)
+        without = calibration.evaluate(supernet, subnet).miou
+        assert worth.miou_lost == whole - without
+        errors = [
+            float(torch.linalg.vector_norm(e - r) / torch.linalg.vector_norm(r))
+            for e, r in zip(calibration.embeddings(supernet, subnet), reference, strict=True)
+        ]
+        assert worth.embedding_error == pytest.approx(sum(errors) / len(errors))
+
+
+def test_a_layer_that_does_nothing_is_worth_nothing(supernet, calibration):
+    block = supernet.sam.image_encoder.blocks[2]
+    with torch.no_grad():
+        for p in (*block.attn.proj.parameters(), *block.mlp.lin2.parameters()):
+            p.zero_()
+    found = list(layer_worth(supernet, calibration))
+    assert (found[2].miou_lost, found[2].embedding_error) == (0.0, 0.0)
+    assert all(found[i].embedding_error > 0 for i in (0, 1, 3))
+
+
+def test_worth_comes_layer_by_layer_and_keeps_no_graph(supernet, calibration):
+    evaluated = []
+    supernet.register_forward_hook(lambda _, inputs, output: evaluated.append((inputs[1], output)))
+    found = layer_worth(supernet, calibration)
+    assert next(found).layer == 0
+    assert {len(subnet.layers) for subnet, _ in evaluated} == {3, 4}
+    assert all(0 not in subnet.layers for subnet, _ in evaluated if len(subnet.layers) == 3)
+    assert [worth.layer for worth in found] == [1, 2, 3]
+    assert not any(output.requires_grad for _, output in evaluated)
+    assert torch.is_grad_enabled()
