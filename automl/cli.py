@@ -55,9 +55,9 @@ def _show(as_json: bool, value: Any, *tables: Any) -> None:
     if as_json:
         print(json.dumps(value))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     for table in tables:
-        console.print(table, width=None if console.is_terminal else 120)
+        console.print(table, soft_wrap=isinstance(table, str), highlight=False)
 
 
 @app.command(epilog="Example: supersam run --config configs/quickstart.yaml --output runs/a seed=1")

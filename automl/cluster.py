@@ -1,5 +1,6 @@
 """The Ray that a study runs on: the cluster it was submitted to, or this machine."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ OBJECT_STORE_BYTES = 256 << 20
 WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a training starts seconds earlier
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and MLflow hold the results
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # progress is shown by us, not by Tune
 }
 
 
@@ -29,6 +30,8 @@ def connect(resources: ResourcesConfig) -> None:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
     }
     os.environ.update(environment)
+    # It warns that there are no log files, which is what TUNE_DISABLE_AUTO_CALLBACK_LOGGERS asks for.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "auto")
         try:

@@ -179,7 +179,11 @@ def _run(
         param_space=param_space,
         tune_config=tune_config,
         run_config=tune.RunConfig(
-            name=name, storage_path=str(storage), callbacks=[_Watcher(watch)], verbose=0
+            name=name,
+            storage_path=str(storage),
+            callbacks=[_Watcher(watch)],
+            failure_config=tune.FailureConfig(fail_fast=True),
+            verbose=0,
         ),
     ).fit()
     raise_first_error(results)

@@ -78,6 +78,11 @@ class StudyProgress:
         if not self._console.is_terminal:
             self._print(f"{self._title(name)}: done in {time.monotonic() - start:.0f} s")
 
+    @property
+    def share(self) -> float:
+        """How much of the study's expected cost is behind it."""
+        return self._done / sum(self._weights.values())
+
     def skip(self, name: str) -> None:
         """A stage whose results are there already."""
         self._skipped += self._weights[name]
@@ -92,12 +97,13 @@ class StudyProgress:
         """Bring the display up to date."""
         left = self._time_left()
         title = f"{self._title(name)} {share:4.0%}" + (f", {note}" if note else "")
-        whole = self._done / sum(self._weights.values())
         if self._console.is_terminal:
-            self._bars.update(self._bar, completed=round(100 * whole), description=title, note=left)
+            self._bars.update(
+                self._bar, completed=round(100 * self.share), description=title, note=left
+            )
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self._print(f"{title}; {whole:.0%} of the study{', ' + left if left else ''}")
+            self._print(f"{title}; {self.share:.0%} of the study{', ' + left if left else ''}")
 
     def _title(self, name: str) -> str:
         names = list(self._weights)

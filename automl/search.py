@@ -130,6 +130,7 @@ def search_subnets(
             storage_path=str(storage),
             callbacks=[_Recorder(ledger, identity, tell)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(fail_fast=True),
             verbose=0,
         ),
     ).fit()

@@ -102,7 +102,7 @@ class Study:
         if not all(self._is_done(stage) for stage in stages):
             self._check_inputs(stages)
             self._claim_output()
-        with StudyProgress(self._weights(), self._console) as progress:
+        with StudyProgress(self.stage_weights(), self._console) as progress:
             for stage in stages:
                 self._run_stage(stage, progress)
 
@@ -271,11 +271,7 @@ class Study:
         """
         if split not in SPLITS:
             raise InputError(f"split: {split!r} is unknown; choose from {', '.join(SPLITS)}")
-        supernet = (
-            self.workspace.parent()
-            if key is None
-            else Supernet(load_subnet(self.output / "subnets" / key))
-        )
+        supernet = self.workspace.parent() if key is None else self.standalone(key)
         examples = EvaluationSet(
             self.workspace.pictures(split),
             image_size=self.workspace.encoder.image_size,
@@ -292,6 +288,14 @@ class Study:
             **asdict(metrics),
             "box_miou": examples.box_miou(),
         }
+
+    def standalone(self, key: str) -> Supernet:
+        """A subnet of `subnets/` as a model of its own.
+
+        Raises:
+            InputError: there is none of this key.
+        """
+        return Supernet(load_subnet(self.output / "subnets" / key))
 
     def export(self, key: str) -> Path:
         """Write an evaluated subnet of the final supernet as a model of its own.
@@ -388,7 +392,7 @@ class Study:
     def _source(self) -> Path:
         return PACKAGED_DATA.get(self.config.data, Path(self.config.data))
 
-    def _weights(self) -> dict[str, float]:
+    def stage_weights(self) -> dict[str, float]:
         """What each stage costs, roughly, in forward passes of the parent on one picture."""
         config = self.config
         evaluation = 1.5 * (config.evaluation.val_pictures or 64)

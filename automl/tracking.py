@@ -5,6 +5,9 @@ A run is found again by its tags, so a study that goes on logs nothing twice.
 
 import importlib.metadata
 import json
+import logging
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +95,9 @@ class Tracking:
         self._config = config
         self._output = output
         self.uri = tracking_uri(config, output)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        for name in ("mlflow.store.db.utils", "alembic"):  # they announce each table they make
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = self._find_experiment()
 
@@ -188,7 +194,9 @@ class Tracking:
 
     def _log_model(self, run_id: str, folder: Path) -> None:
         mlflow.set_tracking_uri(self.uri)
-        with mlflow.start_run(run_id=run_id):
+        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+            # The signature is given, so it need not be inferred from an example.
+            warnings.filterwarnings("ignore", message=".*An input example was not provided")
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=serving.__file__,

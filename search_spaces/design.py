@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.content_key import content_key
-from search_spaces.drop_probabilities import drop_probabilities
+from search_spaces.drop_probabilities import FLOOR, drop_probabilities
 from search_spaces.subnet import SubnetSpace
 
 Spacing = Literal["linear", "geometric"]
@@ -117,12 +117,12 @@ class DesignSpace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     metric: list[str] = Field(["wanda", "magnitude"], min_length=1)
-    expected_dropped: list[float] = Field([2.0, 2.5, 1.5], min_length=1)
-    removable: list[int] = Field([5, 6, 4], min_length=1)
-    temperature: list[float] = Field([0.1, 0.02, 0.5], min_length=1)
-    cap: list[float] = Field([0.5, 0.75], min_length=1)
-    width_count: list[int] = Field([4, 2, 3], min_length=1)
-    smallest_ratio: list[float] = Field([0.25, 0.5], min_length=1)
+    expected_dropped: list[Annotated[float, Field(ge=0)]] = Field([2.0, 2.5, 1.5], min_length=1)
+    removable: list[Annotated[int, Field(ge=0)]] = Field([5, 6, 4], min_length=1)
+    temperature: list[Annotated[float, Field(gt=0)]] = Field([0.1, 0.02, 0.5], min_length=1)
+    cap: list[Annotated[float, Field(ge=FLOOR, lt=1)]] = Field([0.5, 0.75], min_length=1)
+    width_count: list[Annotated[int, Field(ge=1)]] = Field([4, 2, 3], min_length=1)
+    smallest_ratio: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.25, 0.5], min_length=1)
     spacing: list[Spacing] = Field(["linear", "geometric"], min_length=1)
     protected: tuple[int, ...] = ()
 

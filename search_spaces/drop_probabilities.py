@@ -54,7 +54,8 @@ def drop_probabilities(
     probabilities = [0.0] * len(worth)
     while open_layers:
         filled = _fill([relative[i] for i in open_layers], expected_dropped, temperature, cap)
-        least = min(range(len(open_layers)), key=filled.__getitem__)
+        # Of equal probabilities the worthier layer's goes first.
+        least = min(range(len(open_layers)), key=lambda i: (filled[i], -i))
         if filled[least] < FLOOR:
             del open_layers[least]
             continue

@@ -196,7 +196,10 @@ class SubnetSpace:
     def to_flat(self, subnet: Subnet) -> dict[str, int]:
         """The point of `choices()` that stands for `subnet`."""
         kept = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
-        return {name: kept.get(int(name[6:8]), REMOVED) for name in self.choices()}
+        return {
+            name: kept.get(int(name.split(".")[0].removeprefix("layer_")), REMOVED)
+            for name in self.choices()
+        }
 
     def from_flat(self, flat: Mapping[str, int]) -> Subnet:
         """The subnet of a point of `choices()`; layers that are not named stay at full width."""

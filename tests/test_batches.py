@@ -150,7 +150,6 @@ def test_a_plain_input_is_what_sam_itself_prepares(sam, train_pictures, image_si
         torch.testing.assert_close(shrunk, true, rtol=0.15, atol=0.004)
 
 
-@pytest.mark.xfail(strict=True, reason="no target is left to prompt: np.stack of nothing")
 def test_a_picture_whose_objects_vanish_at_the_input_size_can_be_trained_on(tmp_path):
     labels = np.zeros((400, 400), dtype=np.uint8)
     labels[10:14, 10:14] = 1  # 16 pixels: `prepare` keeps it

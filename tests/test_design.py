@@ -107,15 +107,18 @@ def test_every_point_of_the_choices_is_a_design_that_draws_up_a_space():
         assert 1 < len(drawn_up.removable) <= design.removable
 
 
-def test_the_search_starts_at_the_first_values_and_at_the_lowest_temperature():
-    default, sharp = DesignSpace().first_points()
+def test_the_search_starts_at_the_first_values_and_at_a_space_like_the_papers():
+    default, released = DesignSpace().first_points()
     assert default == {name: values[0] for name, values in DesignSpace().choices().items()}
-    assert sharp == default | {"temperature": 0.02}
-    assert DesignSpace(temperature=[0.1]).first_points() == [default]
+    assert released == default | {"temperature": 0.02, "expected_dropped": 2.5}
+    space = DesignSpace().design(released).draw_up(WORTH, [768] * 8)
+    assert sorted(space.drop_probabilities) == [0.0] * 3 + [0.5] * 5
+    only = DesignSpace(temperature=[0.1], expected_dropped=[1.0])
+    assert len(only.first_points()) == 1
 
 
 @pytest.mark.parametrize(
-    "values", [{"temprature": [0.1]}, {"metric": ["taylor"]}, {"cap": []}, {"spacing": ["log"]}]
+    "values", [{"temprature": [0.1]}, {"metric": "wanda"}, {"cap": []}, {"spacing": ["log"]}]
 )
 def test_design_spaces_refuse_what_they_do_not_know(values):
     with pytest.raises(ValidationError, match=next(iter(values))):

@@ -66,7 +66,6 @@ def test_a_layer_of_less_worth_is_never_less_likely_to_go(values):
     assert all(p >= q - ROUNDING for p, q in itertools.pairwise(by_worth))
 
 
-@pytest.mark.xfail(strict=True, reason="of equal probabilities the least worthy layer's is zeroed")
 def test_layers_below_zero_keep_their_order_when_the_floor_is_applied():
     found = drop_probabilities(
         [-0.3, -0.2, -0.1, 0.0, 1.0], expected_dropped=0.1, removable=4, temperature=0.1, cap=0.5

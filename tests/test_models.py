@@ -124,9 +124,6 @@ def test_junk_is_refused(tmp_path, suffix, junk):
         load_sam("tiny", path)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=(IndexError, KeyError), reason="torch's own unpickler errors"
-)
 @pytest.mark.parametrize("junk", [b"\x80\x02.", b"\x80\x02h\x07."])
 def test_junk_that_begins_like_a_pickle_is_refused(tmp_path, junk):
     path = tmp_path / "junk.pth"

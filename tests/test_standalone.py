@@ -107,7 +107,6 @@ def test_another_format_is_refused(folder):
         load_subnet(folder)
 
 
-@pytest.mark.xfail(strict=True, reason="raises SafetensorError, JSONDecodeError or RuntimeError")
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -45,14 +45,16 @@ def read(source: Path) -> Iterator[tuple[str, Path, list[ObjectMask]]]:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open a picture file.
+    """Open a picture file and decode all of it.
 
     Raises:
-        InputError: the file can't be read as a picture.
+        InputError: the file can't be read as a picture, or is cut off.
     """
     try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError) as error:
+        picture = Image.open(path)
+        picture.load()
+        return picture
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"data: {path} can't be read as a picture") from error
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from search_spaces.errors import InputError
+from trainables.data.pixels import to_rgb
 from trainables.data.table import SCHEMA, BoolArray, decode_masks
 
 
@@ -64,5 +65,5 @@ class Pictures:
     def __getitem__(self, index: int) -> Picture:
         row = self._table.slice(index, 1).to_pylist()[0]
         with Image.open(io.BytesIO(row["image"])) as picture:
-            pixels = np.array(picture.convert("RGB"))
+            pixels = to_rgb(picture)
         return Picture(row["id"], pixels, row["objects"])

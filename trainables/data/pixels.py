@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +30,7 @@ def resize_and_pad(
     targets = torch.from_numpy(masks).float()
     if size != (height, width):
         picture = _resized(picture[None], size)[0]
-        targets = (_resized(targets[None], size)[0] > 0.5).float() if len(masks) else targets
+        targets = _resized_masks(targets, size) if len(masks) else targets
     mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
     picture = (picture - mean[:, None, None]) / std[:, None, None]
     padding = (0, image_size - size[1], 0, image_size - size[0])
@@ -40,3 +41,18 @@ def resize_and_pad(
 
 def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _resized_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks [N, H, W] at another size; what is smaller than a pixel keeps its best pixel."""
+    covered = _resized(masks[None], size)[0]
+    return (covered > 0.5 * covered.amax((-2, -1), keepdim=True)).float()
+
+
+def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """A picture's pixels as RGB [H, W, 3]; more than 8 bits are scaled to the brightest pixel."""
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture).astype(np.float64)
+        scaled = values * (255 / max(values.max(), 1e-12))
+        picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
+    return np.array(picture.convert("RGB"))

@@ -44,7 +44,7 @@ def sandwich_step(
         The loss of each subnet.
 
     Raises:
-        FloatingPointError: a loss is not finite; the weights are left as they were.
+        FloatingPointError: a loss or a gradient is not finite; the weights are left as they were.
     """
     optimiser.zero_grad(set_to_none=True)
     device = next(supernet.parameters()).device
@@ -60,7 +60,9 @@ def sandwich_step(
         losses.append(loss.item())
     parameters = list(supernet.trained_parameters())
     _average_gradients(parameters)
-    clip_grad_norm_(parameters, max_norm)
+    norm = clip_grad_norm_(parameters, max_norm)
+    if not torch.isfinite(norm):
+        raise FloatingPointError(f"the gradients' norm is {norm.item()}")
     optimiser.step()
     return losses
 

@@ -41,7 +41,7 @@ def _batched_nms(
         high = torch.minimum(boxes[first, 2:], boxes[order, 2:])
         shared = (high - low).clamp(min=0).prod(dim=1)
         iou = shared / (areas[first] + areas[order] - shared)
-        order = order[(iou <= iou_threshold) | (idxs[order] != idxs[first])]
+        order = order[~(iou > iou_threshold) | (idxs[order] != idxs[first])]
     return torch.stack(kept) if kept else torch.empty(0, dtype=torch.int64)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from search_spaces.errors import InputError
@@ -90,11 +91,18 @@ def load_subnet(folder: str | Path) -> Sam:
     for name in ("subnet.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist; give the folder of a subnet")
-    description: dict[str, Any] = json.loads((folder / "subnet.json").read_text())
-    if description.get("format") != FORMAT:
-        raise InputError(f"{folder / 'subnet.json'}: format is not {FORMAT}")
-    encoder = description["parent_encoder"]
-    config = EncoderConfig(**{**encoder, "global_layers": tuple(encoder["global_layers"])})
-    sam = build_subnet(config, Subnet.from_dict(description))
-    sam.load_state_dict(load_file(folder / "model.safetensors"))
+    try:
+        description: dict[str, Any] = json.loads((folder / "subnet.json").read_text())
+        if description["format"] != FORMAT:
+            raise ValueError(f"format is {description['format']}, not {FORMAT}")
+        encoder = description["parent_encoder"]
+        config = EncoderConfig(**{**encoder, "global_layers": tuple(encoder["global_layers"])})
+        sam = build_subnet(config, Subnet.from_dict(description))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'subnet.json'} describes no subnet: {error}") from error
+    try:
+        sam.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / 'model.safetensors'} is not this subnet: {reason}") from error
     return sam

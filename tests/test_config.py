@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl.config import StudyConfig, check_config, first_difference, load_config
+from search_spaces import InputError
+
+QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+
+
+def test_the_quick_start_is_a_valid_configuration() -> None:
+    assert load_config(QUICK_START, []).prompts == "point"
+
+
+def test_overrides_reach_any_depth_and_change_the_hash() -> None:
+    plain = load_config(QUICK_START, [])
+    changed = load_config(QUICK_START, ["training.augment.flip=false", "seed=3"])
+    assert changed.training.augment.flip is False
+    assert changed.seed == 3
+    assert changed.key != plain.key
+
+
+def test_where_a_study_runs_and_logs_changes_no_hash() -> None:
+    overrides = ["resources.evaluators=2", "tracking.uri=sqlite:///elsewhere.db"]
+    assert load_config(QUICK_START, overrides).key == load_config(QUICK_START, []).key
+
+
+def test_the_written_form_is_read_back_equal() -> None:
+    config = load_config(QUICK_START, ["constraints.encoder_params=50%"])
+    assert check_config(config.model_dump(mode="json"), "here") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("modle=vit_t", ["modle", "known here", "model, checkpoint"]),
+        ("training.lr=1", ["training.lr", "learning_rate"]),
+        ("training.augment.flop=1", ["training.augment.flop", "flip"]),
+        ("training.batch_size=0", ["training.batch_size", "greater than or equal to 1", "0"]),
+        ("prompts=scribble", ["prompts", "'box', 'point' or 'mixed'", "scribble"]),
+        ("model=vit_x", ["model", "vit_x", "vit_t, vit_b"]),
+        ("image_size=250", ["image_size", "250", "16"]),
+        ("designs.space.metric=[luck]", ["designs.space.metric", "luck", "wanda"]),
+        ("designs.space.protected=[12]", ["designs.space.protected", "12", "0 to 11"]),
+        ("final.steps=2", ["final.steps", "designs.steps"]),
+        ("resources.train_workers=3", ["training.batch_size", "train_workers"]),
+        ("seed", ["'seed'", "KEY=VALUE"]),
+        ("training=[1", ["command line"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_key_and_remedy(override: str, parts: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(None if override == "training=[1" else QUICK_START, [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_file_that_is_no_table_or_no_yaml_is_named(tmp_path: Path) -> None:
+    for text in ("- a\n- b\n", "a: [1", "{"):
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"mine\.yaml"):
+            load_config(path, [])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml does not exist"):
+        load_config(tmp_path / "none.yaml", [])
+
+
+def test_the_first_difference_is_named_with_both_values() -> None:
+    mine = StudyConfig()
+    other = check_config({"training": {"batch_size": 8}}, "there")
+    assert first_difference(mine, other) == ("training.batch_size", 4, 8)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda s: (
+            st.lists(s)
+            | st.dictionaries(
+                st.sampled_from(["model", "seed", "training", "designs", "space", "x"]),
+                s,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_whatever_stands_in_a_file_is_taken_or_refused_in_one_line(value: object) -> None:
+    if not isinstance(value, dict):
+        value = {"seed": value}
+    try:
+        assert isinstance(check_config(value, "here"), StudyConfig)
+    except InputError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,84 @@
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from automl.config import StudyConfig
+from automl.report import front_figure, write_report
+
+PARENT: dict[str, Any] = {
+    "layers": [0, 1],
+    "mlp_widths": [8, 8],
+    "encoder_params": 200,
+    "encoder_macs": 4000,
+    "latency_ms": 2.0,
+    "miou_val": 0.6,
+    "miou_test": 0.62,
+    "box_miou_test": 0.7,
+}
+FRONT = [
+    {**PARENT, "subnet": "aaaa", "encoder_macs": 3000, "miou_test": 0.6123},
+    {**PARENT, "subnet": "bbbb", "layers": [1], "mlp_widths": [4], "encoder_macs": 1000},
+]
+IMPORTANCE = [
+    {
+        "layer": i,
+        "attention": "global",
+        "miou_lost": 0.1,
+        "embedding_error": 0.2,
+        "drop_probability": 0.25,
+    }
+    for i in range(2)
+]
+DESIGN = {
+    "design": "dddd",
+    "metric": "wanda",
+    "expected_dropped": 1.0,
+    "removable": 1,
+    "temperature": 0.1,
+    "cap": 0.5,
+    "width_count": 2,
+    "smallest_ratio": 0.5,
+    "spacing": "linear",
+    "hypervolume": 0.4321,
+    "front_size": 2,
+}
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [v or "" for k, v in attrs if k in ("src", "href") and v]
+
+
+def written(path: Path, **config: Any) -> str:
+    write_report(path, FRONT, PARENT, [DESIGN], IMPORTANCE, StudyConfig(**config), "sqlite:///m.db")
+    return path.read_text()
+
+
+def test_the_page_has_picture_and_figures_and_needs_nothing_else(tmp_path: Path) -> None:
+    text = written(tmp_path / "report.html")
+    page = Page()
+    page.feed(text)
+    assert "svg" in page.tags
+    assert not [s for s in page.sources if not s.startswith("#")]
+    for shown in ("aaaa", "bbbb", "0.612", "0.4321", "dddd"):
+        assert shown in text
+
+
+def test_what_comes_from_the_user_is_escaped(tmp_path: Path) -> None:
+    text = written(tmp_path / "report.html", data="<script>alert(1)</script>")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_the_picture_shows_front_and_parent_on_both_splits() -> None:
+    axes = front_figure(FRONT, PARENT).axes[0]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    assert drawn["front, test"] == [0.62, 0.6123]
+    assert drawn["pretrained parent, val"] == [0.6]
+    assert len(drawn) == 4
