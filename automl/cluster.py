@@ -30,7 +30,7 @@ def connect(resources: ResourcesConfig) -> None:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
     }
     os.environ.update(environment)
-    # It warns that there are no log files, which is what TUNE_DISABLE_AUTO_CALLBACK_LOGGERS asks for.
+    # It warns of the log files that TUNE_DISABLE_AUTO_CALLBACK_LOGGERS leaves out.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "auto")

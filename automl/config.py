@@ -1,9 +1,9 @@
 """The one configuration of a study: typed, checked once, written beside its results."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
@@ -160,13 +160,13 @@ def load_config(path: Path | None, overrides: list[str]) -> StudyConfig:
     where = str(path) if path else "the command line"
     try:
         tree = OmegaConf.load(path) if path else OmegaConf.create({})
+        if not isinstance(tree, DictConfig):
+            raise InputError(f"{where}: expected a table of keys and values")
         merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(overrides))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(f"{where}: {_one_line(error)}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected a table of keys and values")
-    return check_config({str(key): value for key, value in values.items()}, where)
+    return check_config(cast(dict[str, Any], values), where)
 
 
 def check_config(values: dict[str, Any], where: str) -> StudyConfig:

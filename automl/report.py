@@ -1,6 +1,7 @@
 """The front as a picture, and the report: one self-contained page."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from matplotlib.figure import Figure
 
 from automl.config import StudyConfig
 from automl.files import write_text
-from automl.ledger import Row
+from automl.ledger import Row, read_rows
+from automl.tracking import tracking_uri
+from automl.workspace import Workspace
 
 
 def front_figure(front: list[Row], parent: dict[str, Any]) -> Figure:
@@ -40,30 +43,47 @@ def front_figure(front: list[Row], parent: dict[str, Any]) -> Figure:
     return figure
 
 
-def write_report(
-    path: Path,
+def write_report(workspace: Workspace) -> Path:
+    """Write `report.html` of a study that has a front; the page needs nothing but itself."""
+    root = workspace.root
+    path = root / "report.html"
+    page = report_page(
+        root.name,
+        read_rows(root / "front.parquet"),
+        json.loads((root / "parent.json").read_text()),
+        read_rows(root / "designs.parquet"),
+        workspace.importance(),
+        workspace.config,
+        tracking_uri(workspace.config, root),
+    )
+    write_text(page, path)
+    return path
+
+
+def report_page(
+    study: str,
     front: list[Row],
     parent: dict[str, Any],
     designs: list[dict[str, Any]],
     importance: list[dict[str, Any]],
     config: StudyConfig,
-    tracking_uri: str,
-) -> None:
-    """Write the page; it needs nothing but itself."""
+    uri: str,
+) -> str:
+    """The page as text."""
     svg = io.StringIO()
     front_figure(front, parent).savefig(svg, format="svg", transparent=False)
     drawing = svg.getvalue()
     environment = Environment(
         loader=PackageLoader("automl"), autoescape=select_autoescape(["html", "j2"])
     )
-    page = environment.get_template("report.html.j2").render(
+    page: str = environment.get_template("report.html.j2").render(
         front_svg=Markup(drawing[drawing.index("<svg") :]),
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         designs=sorted(designs, key=lambda row: -row["hypervolume"]),
         importance=importance,
         config=config.model_dump(mode="json"),
-        study=path.parent.name,
-        tracking_uri=tracking_uri,
+        study=study,
+        tracking_uri=uri,
     )
-    write_text(page, path)
+    return page

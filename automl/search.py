@@ -91,8 +91,9 @@ def search_subnets(
         RuntimeError: an evaluation failed.
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
-    ledger = Ledger(workspace.work / "ledger" / f"{identity['weights']}.parquet")
-    pictures = len(workspace.examples("val"))
+    ledger = Ledger(workspace.ledger_part(identity["weights"]))
+    there, limit = len(workspace.pictures("val")), workspace.picture_limit("val")
+    pictures = there if limit is None else min(there, limit)
 
     def known(subnet: Subnet) -> float | None:
         row = ledger.find(subnet=subnet.key, split="val", pictures=pictures, **identity)

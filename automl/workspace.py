@@ -63,21 +63,28 @@ class Workspace:
         """The parent's encoder at the study's input size."""
         return encoder_config(self.config.model, self.config.image_size)
 
+    def ledger_part(self, weights: str) -> Path:
+        """The ledger's part for one trained supernet."""
+        return self.work / "ledger" / f"{weights}.parquet"
+
     def pictures(self, split: str) -> Pictures:
         """A prepared split."""
         return Pictures(self.data / f"{split}.parquet")
 
+    def picture_limit(self, split: str) -> int | None:
+        """How many pictures of a split are evaluated at most."""
+        evaluation = self.config.evaluation
+        return {"val": evaluation.val_pictures, "test": evaluation.test_pictures}.get(split)
+
     def examples(self, split: str, limit: int | None = None) -> EvaluationSet:
         """A split with its prompts, bounded as the configuration says unless `limit` is given."""
-        evaluation = self.config.evaluation
-        bounds = {"val": evaluation.val_pictures, "test": evaluation.test_pictures}
         return EvaluationSet(
             self.pictures(split),
             image_size=self.encoder.image_size,
             prompts=self.config.prompts,
             seed=self.config.seed,
-            limit=limit or bounds.get(split),
-            max_objects=evaluation.max_objects,
+            limit=limit or self.picture_limit(split),
+            max_objects=self.config.evaluation.max_objects,
         )
 
     def parent(self) -> Supernet:
@@ -119,16 +126,21 @@ class Workspace:
         self._write_with_probabilities(self.importance(), design)
 
     def _write_with_probabilities(self, rows: list[dict[str, Any]], design: Design) -> None:
-        space = self._draw_up(design, [row["miou_lost"] for row in rows])
+        space = self.draw_up(design, [row["miou_lost"] for row in rows])
         for row, probability in zip(rows, space.drop_probabilities, strict=True):
             row["drop_probability"] = probability
         write_rows(rows, self.root / "importance.parquet", IMPORTANCE)
 
     def space(self, design: Design) -> SubnetSpace:
         """The subnets of a design."""
-        return self._draw_up(design, [row["miou_lost"] for row in self.importance()])
+        return self.draw_up(design, self.worth())
 
-    def _draw_up(self, design: Design, worth: Sequence[float]) -> SubnetSpace:
+    def worth(self) -> list[float]:
+        """mIoU lost when each layer alone is removed from the parent."""
+        return [row["miou_lost"] for row in self.importance()]
+
+    def draw_up(self, design: Design, worth: Sequence[float]) -> SubnetSpace:
+        """The subnets of a design, given what each layer is worth."""
         full = int(self.encoder.embed_dim * self.encoder.mlp_ratio)
         return design.draw_up(worth, [full] * self.encoder.depth)
 

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 
 from tiny import SPACE, tiny_sam
@@ -50,9 +51,10 @@ def test_no_subnet_is_asked_for_twice_and_all_lie_in_the_space() -> None:
 
 
 def test_the_ladder_comes_first() -> None:
+    ladder = SPACE.ladder(5)
     known: dict[Subnet, float] = {}
-    asked = evaluate(proposals(known.get), known, 5)
-    assert set(asked) == set(SPACE.ladder(5))
+    asked = evaluate(proposals(known.get), known, len(ladder))
+    assert set(asked) == set(ladder)
 
 
 def test_a_small_space_is_exhausted_and_then_the_search_ends() -> None:
@@ -62,11 +64,14 @@ def test_a_small_space_is_exhausted_and_then_the_search_ends() -> None:
 
 
 def test_only_subnets_that_keep_the_constraint_are_proposed() -> None:
-    ceiling = Constraint("encoder_macs", 0.6 * MACS)
+    ceiling = Constraint("encoder_macs", 0.95 * MACS)
+    names, options = zip(*SPACE.choices().items(), strict=True)
+    points = (dict(zip(names, point, strict=True)) for point in itertools.product(*options))
+    subnets = {SPACE.from_flat(point) for point in points}
+    fitting = {s for s in subnets if costs(s)["encoder_macs"] <= ceiling.ceiling}
+    assert 5 < len(fitting) < len(subnets) / 2
     known: dict[Subnet, float] = {}
-    asked = evaluate(proposals(known.get, [ceiling]), known, 20)
-    assert len(asked) > 5
-    assert all(costs(subnet)["encoder_macs"] <= 0.6 * MACS for subnet in asked)
+    assert set(evaluate(proposals(known.get, [ceiling]), known, 100)) == fitting
 
 
 def test_a_search_that_starts_again_over_what_is_known_goes_the_same_way() -> None:

@@ -1,9 +1,8 @@
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 from automl.config import StudyConfig
-from automl.report import front_figure, write_report
+from automl.report import front_figure, report_page
 
 PARENT: dict[str, Any] = {
     "layers": [0, 1],
@@ -55,13 +54,13 @@ class Page(HTMLParser):
         self.sources += [v or "" for k, v in attrs if k in ("src", "href") and v]
 
 
-def written(path: Path, **config: Any) -> str:
-    write_report(path, FRONT, PARENT, [DESIGN], IMPORTANCE, StudyConfig(**config), "sqlite:///m.db")
-    return path.read_text()
+def page_of(**config: Any) -> str:
+    settings = StudyConfig(**config)
+    return report_page("mine", FRONT, PARENT, [DESIGN], IMPORTANCE, settings, "sqlite:///m.db")
 
 
-def test_the_page_has_picture_and_figures_and_needs_nothing_else(tmp_path: Path) -> None:
-    text = written(tmp_path / "report.html")
+def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
+    text = page_of()
     page = Page()
     page.feed(text)
     assert "svg" in page.tags
@@ -70,8 +69,8 @@ def test_the_page_has_picture_and_figures_and_needs_nothing_else(tmp_path: Path)
         assert shown in text
 
 
-def test_what_comes_from_the_user_is_escaped(tmp_path: Path) -> None:
-    text = written(tmp_path / "report.html", data="<script>alert(1)</script>")
+def test_what_comes_from_the_user_is_escaped() -> None:
+    text = page_of(data="<script>alert(1)</script>")
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
 

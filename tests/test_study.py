@@ -19,7 +19,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from automl.config import load_config
-from automl.study import STAGES, Study
+from automl.stages import STAGES, stage_costs
+from automl.study import Study
 from search_spaces import InputError, Subnet
 from trainables.data.pictures import Pictures
 from trainables.sam.segment_anything_import import SamAutomaticMaskGenerator, SamPredictor
@@ -279,4 +280,4 @@ def test_any_evaluated_subnet_can_be_exported(whole: Path, front: list[dict[str,
 
 def test_every_stage_has_a_weight_in_the_progress(tmp_path: Path) -> None:
     study = Study(load_config(PROJECT / "configs" / "quickstart.yaml", SMALL), tmp_path / "new")
-    assert tuple(study.stage_weights()) == STAGES
+    assert list(stage_costs(study.workspace)) == list(STAGES)

@@ -1,0 +1,89 @@
+"""Whose output directory it is, and whether a study's inputs can be used: before anything runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from automl.config import PACKAGED_DATA, StudyConfig, check_config, first_difference
+from automl.files import write_text
+from automl.workspace import Workspace
+from search_spaces.errors import InputError
+from trainables.data.pictures import Pictures
+from trainables.data.prepare import SPLITS
+from trainables.sam.models import load_sam
+
+CONFIG = "config.yaml"
+
+
+def check_output(workspace: Workspace) -> None:
+    """Refuse a directory that belongs to another configuration or to something else.
+
+    Raises:
+        InputError: it does.
+    """
+    root, config = workspace.root, workspace.config
+    path = root / CONFIG
+    if not path.exists():
+        if root.exists() and any(root.iterdir()):
+            raise InputError(f"--output: {root} holds other files; give a new or empty directory")
+        return
+    written = yaml.safe_load(path.read_text())
+    if written.get("hash") != config.key:
+        theirs = check_config({k: v for k, v in written.items() if k != "hash"}, str(path))
+        key, mine, other = first_difference(config, theirs)
+        raise InputError(
+            f"--output: {root} belongs to another configuration ({key} is {other} there, "
+            f"{mine} here); give another directory, or {key}={other}"
+        )
+
+
+def claim_output(workspace: Workspace) -> None:
+    """Write the resolved configuration with its hash: the directory is this study's."""
+    path = workspace.root / CONFIG
+    if path.exists():
+        return
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    values = {**workspace.config.model_dump(mode="json"), "hash": workspace.config.key}
+    write_text(yaml.safe_dump(values, sort_keys=False), path)
+
+
+def release_output(workspace: Workspace) -> None:
+    """Take the claim back, so that a mended configuration may use the directory."""
+    (workspace.root / CONFIG).unlink()
+
+
+def data_source(config: StudyConfig) -> Path:
+    """The data set that is asked for: one that ships, or a folder."""
+    return PACKAGED_DATA.get(config.data, Path(config.data))
+
+
+def is_prepared(source: Path) -> bool:
+    """Whether a folder holds the three splits that `prepare` writes."""
+    return all((source / f"{split}.parquet").is_file() for split in SPLITS)
+
+
+def check_inputs(workspace: Workspace, stages: Sequence[str]) -> None:
+    """Refuse what can't work before anything is written.
+
+    Args:
+        workspace: of the study.
+        stages: those that are still to run.
+
+    Raises:
+        InputError: the data set, the parent or a constraint can't be used.
+    """
+    config = workspace.config
+    source = data_source(config)
+    if "data" in stages:
+        if not source.is_dir():
+            raise InputError(
+                f"data: {config.data} is neither a folder nor a data set that ships "
+                f"({', '.join(PACKAGED_DATA)})"
+            )
+        if is_prepared(source):
+            for split in SPLITS:
+                Pictures(source / f"{split}.parquet")
+    if "prioritise" in stages:
+        _ = workspace.constraints
+        load_sam(config.model, config.checkpoint_path, config.image_size)

@@ -1,0 +1,243 @@
+"""The stages of a study, each from files to files; a stage whose last file is there is done."""
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from automl import measure
+from automl.cluster import run_task
+from automl.designs import DESIGNS, refine_design, search_designs
+from automl.files import copy_whole, write_json
+from automl.ledger import SCHEMA, Row, read_rows, write_rows
+from automl.output import data_source, is_prepared, release_output
+from automl.progress import StageProgress
+from automl.report import front_figure, write_report
+from automl.search import front_hypervolume, front_rows
+from automl.tracking import Tracking
+from automl.workspace import Workspace
+from search_spaces.design import Design
+from search_spaces.errors import InputError
+from trainables.data.prepare import SPLITS, SplitRule, prepare
+from trainables.supernet import STATE, WEIGHTS
+
+FRONT = pa.schema(
+    [
+        *(field for field in SCHEMA if field.name not in ("split", "pictures", "seconds")),
+        pa.field("onnx", pa.string()),
+    ]
+)
+"""Columns of `front.parquet`: the ledger's, with val and test in one row."""
+
+
+def prepare_data(workspace: Workspace, share: StageProgress) -> None:
+    """Bring the data set's splits into the output directory."""
+    source, settings = data_source(workspace.config), workspace.config.prepare
+    if is_prepared(source):
+        workspace.data.mkdir(exist_ok=True)
+        for split in SPLITS:
+            copy_whole(source / f"{split}.parquet", workspace.data / f"{split}.parquet")
+        return
+    try:
+        prepare(
+            source,
+            workspace.data,
+            rule=SplitRule(settings.val, settings.test, workspace.config.seed),
+            layout=settings.format,
+            min_area=settings.min_area,
+            max_side=settings.max_side,
+            limits=settings.limits,
+            progress=lambda done: share.update(0, 1, f"{done} pictures read"),
+        )
+    except InputError:
+        release_output(workspace)
+        raise
+
+
+def prioritise(workspace: Workspace, share: StageProgress) -> None:
+    """Measure neurons and layers, then the parent itself."""
+    resources = workspace.config.resources
+    total = measure.prioritise_steps(workspace) + 2
+    for done in run_task(measure.prioritise, resources, workspace):
+        share.update(done, total, "scores and layer worth")
+    check_reachable(workspace)
+    parent: dict[str, Any] = {}
+    for row in run_task(measure.measure_parent, resources, workspace):
+        parent |= row
+        share.update(total - 1, total, "the parent itself")
+    for name in ("split", "pictures", "objects", "seconds"):
+        del parent[name]
+    write_json(parent, workspace.root / "parent.json")
+
+
+def check_reachable(workspace: Workspace) -> None:
+    """Refuse constraints that no design on offer can keep.
+
+    Raises:
+        InputError: there is one; the message has the range that can be reached.
+    """
+    if not workspace.constraints:
+        return
+    space = workspace.config.designs.space
+    names, options = zip(*space.choices().items(), strict=True)
+    worth = workspace.worth()
+    smallest = [
+        workspace.costs(
+            workspace.draw_up(space.design(dict(zip(names, point, strict=True))), worth).smallest
+        )
+        for point in itertools.product(*options)
+    ]
+    for constraint in workspace.constraints:
+        least = min(costs[constraint.cost] for costs in smallest)
+        most = workspace.parent_costs[constraint.cost]
+        if least > constraint.ceiling:
+            raise InputError(
+                f"constraints.{constraint.cost}: {constraint.ceiling:.0f} can't be reached; the "
+                f"designs on offer reach {least} to {most} ({least / most:.0%} to 100% of the "
+                "parent)"
+            )
+
+
+def try_designs(workspace: Workspace, share: StageProgress) -> None:
+    """The outer search."""
+    trials = workspace.config.designs.trials
+    tracking = Tracking(workspace.config, workspace.root)
+
+    def watch(number: int, report: dict[str, Any]) -> None:
+        note = f"design {number + 1}/{trials}, {_note(report)}"
+        share.update(number + _trial_share(report), trials, note)
+        if "record" in report:
+            tracking.log_design(report["record"])
+
+    records = search_designs(workspace, watch)
+    distinct = {record["design"]: record for record in records}
+    write_rows(distinct.values(), workspace.root / "designs.parquet", DESIGNS)
+
+
+def best_design(workspace: Workspace) -> Design:
+    """The design of the highest hypervolume; of equal ones the first that was tried."""
+    records = read_rows(workspace.root / "designs.parquet")
+    return Design.from_dict(max(records, key=lambda record: record["hypervolume"]))
+
+
+def final_weights(workspace: Workspace) -> str:
+    """The ledger's name of the final supernet."""
+    return f"{best_design(workspace).key}@{workspace.config.final.steps}"
+
+
+def refine_best(workspace: Workspace, share: StageProgress) -> None:
+    """Train the best design on, search it again, and put the ledger's parts together."""
+    design = best_design(workspace)
+    record = refine_design(
+        workspace,
+        design,
+        lambda number, report: share.update(_trial_share(report), 1, _note(report)),
+    )
+    workspace.choose_design(design)
+    supernet = workspace.root / "supernet"
+    supernet.mkdir(exist_ok=True)
+    for name in (WEIGHTS, STATE):
+        copy_whole(workspace.work / record["checkpoint"] / name, supernet / name)
+    tried = read_rows(workspace.root / "designs.parquet")
+    searches = [f"{row['design']}@{row['steps']}" for row in tried]
+    rows: list[Row] = []
+    for weights in dict.fromkeys([*searches, final_weights(workspace)]):
+        rows += read_rows(workspace.ledger_part(weights))
+    write_rows(rows, workspace.root / "evaluations.parquet")
+
+
+def measure_front(workspace: Workspace, share: StageProgress) -> None:
+    """Measure the final front on test, once, and write its subnets as models of their own."""
+    ledger = workspace.root / "evaluations.parquet"
+    rows, weights = read_rows(ledger), final_weights(workspace)
+    on_val = [row for row in rows if row["split"] == "val"]
+    front = front_rows(workspace, [row for row in on_val if row["weights"] == weights])
+    if not front:
+        raise InputError(
+            "constraints: no subnet that was tried keeps them; loosen them, or give "
+            "final.evaluations more"
+        )
+    on_test = {row["subnet"]: row for row in rows if row["split"] == "test"}
+    todo = [row for row in front if row["subnet"] not in on_test]
+    arguments = (workspace, workspace.root / "supernet" / WEIGHTS, todo)
+    measured = run_task(measure.measure_on_test, workspace.config.resources, *arguments)
+    for done, row in enumerate(measured, start=1):
+        on_test[row["subnet"]] = row
+        write_rows([*on_val, *on_test.values()], ledger)
+        share.update(done, len(todo), f"test, subnet {done}/{len(todo)}")
+    table = [{**row, "miou_test": on_test[row["subnet"]]["miou_test"]} for row in front]
+    write_rows(table, workspace.root / "front.parquet", FRONT)
+
+
+def report(workspace: Workspace, share: StageProgress) -> None:
+    """Log the front to MLflow and write the page; then nothing needs `work/` any more."""
+    front, parent = read_rows(workspace.root / "front.parquet"), read_parent(workspace)
+    tracking = Tracking(workspace.config, workspace.root)
+    for done, row in enumerate(front, start=1):
+        tracking.log_subnet(row, parent, workspace.root / "subnets" / row["subnet"])
+        share.update(done, len(front) + 1, f"MLflow, subnet {done}/{len(front)}")
+    hypervolume = front_hypervolume(workspace, front)
+    tracking.log_study(front, parent, hypervolume, front_figure(front, parent))
+    shutil.rmtree(workspace.work, ignore_errors=True)
+    write_report(workspace)
+
+
+def read_parent(workspace: Workspace) -> dict[str, Any]:
+    """The parent's own figures."""
+    parent: dict[str, Any] = json.loads((workspace.root / "parent.json").read_text())
+    return parent
+
+
+Stage = Callable[[Workspace, StageProgress], None]
+STAGES: dict[str, tuple[Stage, str]] = {
+    "data": (prepare_data, "data/test.parquet"),
+    "prioritise": (prioritise, "parent.json"),
+    "designs": (try_designs, "designs.parquet"),
+    "final": (refine_best, "evaluations.parquet"),
+    "front": (measure_front, "front.parquet"),
+    "report": (report, "report.html"),
+}
+"""In order: what runs, and the file that it writes last."""
+
+
+def is_done(workspace: Workspace, stage: str) -> bool:
+    """Whether a stage's last file is there; files appear whole or not at all."""
+    return (workspace.root / STAGES[stage][1]).exists()
+
+
+def stage_costs(workspace: Workspace) -> dict[str, float]:
+    """What each stage costs, roughly, in forward passes of the parent on one picture."""
+    config = workspace.config
+    evaluation = 1.5 * (config.evaluation.val_pictures or 64)
+    step = 2.5 * config.training.batch_size * (2 + config.training.n_random)
+    start = 250  # processes that a training and a search start
+    designs, final = config.designs, config.final
+    each = start + designs.steps * step + designs.evaluations * evaluation
+    return {
+        "data": 10,
+        "prioritise": 2 * workspace.encoder.depth * config.prioritise.worth_pictures,
+        "designs": designs.trials * each,
+        "final": start + (final.steps - designs.steps) * step + final.evaluations * evaluation,
+        "front": 10 * (config.evaluation.test_pictures or 64),
+        "report": 300,
+    }
+
+
+def _trial_share(report: dict[str, Any]) -> float:
+    """How far a design's trial is; the training counts for two thirds."""
+    if report["phase"] == "done":
+        return 1.0
+    before, share = (0.0, 0.65) if report["phase"] == "train" else (0.65, 0.35)
+    return before + share * float(report["step"] / report["total"])
+
+
+def _note(report: dict[str, Any]) -> str:
+    if report["phase"] == "train":
+        return f"training step {report['step']}/{report['total']}, loss {report['loss']:.3f}"
+    hypervolume = f"hypervolume {report['hypervolume']:.4f}"
+    if report["phase"] == "search":
+        return f"subnet {report['step']}/{report['total']}, {hypervolume}"
+    return hypervolume
