@@ -23,7 +23,7 @@ def connect(resources: ResourcesConfig) -> None:
     """Join the cluster that RAY_ADDRESS names or that this node belongs to, or start one here.
 
     Raises:
-        InputError: no node has what a stage reserves.
+        InputError: the cluster does not answer, or no node has what a stage reserves.
     """
     environment = {
         **WORKER_ENVIRONMENT,
@@ -34,15 +34,7 @@ def connect(resources: ResourcesConfig) -> None:
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "auto")
-        try:
-            if address == "local":
-                raise ConnectionError
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                runtime_env={"env_vars": environment},
-            )
-        except ConnectionError:
+        if address == "local" or not _joined(address, environment):
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             ray.init(
                 address="local",
@@ -52,6 +44,20 @@ def connect(resources: ResourcesConfig) -> None:
                 logging_level="warning",
             )
     _check_resources(resources)
+
+
+def _joined(address: str, environment: dict[str, str]) -> bool:
+    """Join a cluster; False where "auto" finds that this machine belongs to none."""
+    try:
+        ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": environment})
+    except ConnectionError as error:
+        if address != "auto":
+            raise InputError(
+                f"RAY_ADDRESS: no Ray cluster answers at {address}; start it, or unset RAY_ADDRESS "
+                "to run on this machine"
+            ) from error
+        return False
+    return True
 
 
 def _check_resources(resources: ResourcesConfig) -> None:

@@ -1,10 +1,10 @@
 """Train the parent that ships with the project, `vit_t`, from scratch on nuclei.
 
-    python scripts/train_vit_t.py --data DIR --decoder mobile_sam.pt --output runs/vit_t
+    python scripts/train_vit_t.py --data DIR --start mobile_sam.pt --output runs/vit_t
 
 DIR holds the Parquet splits that `supersam prepare` writes. The prompt encoder and the mask decoder
-start from a SAM checkpoint (MobileSAM's), the image encoder from random weights. The training is
-the project's own loop with a space of one subnet; stopped and started again, it goes on from its
+start from a SAM checkpoint (MobileSAM's), the image encoder from random weights; `--start
+vit_t.safetensors` trains all of it further. The training is the project's own loop with a space of one subnet; stopped and started again, it goes on from its
 last checkpoint.
 """
 
@@ -20,20 +20,28 @@ from search_spaces.subnet import SubnetSpace
 from trainables.data.batches import AugmentSettings
 from trainables.data.pictures import Pictures
 from trainables.sam.evaluation import EvaluationSet
-from trainables.sam.models import ENCODERS, build_sam, read_state_dict, save_state_dict
+from trainables.sam.models import (
+    ENCODERS,
+    build_sam,
+    load_sam,
+    read_state_dict,
+    save_state_dict,
+)
 from trainables.sam.supernet import Supernet
 from trainables.supernet import WEIGHTS, TrainingSettings, train_supernet
 
 
-def fresh_parent(decoder: Path, seed: int) -> Supernet:
-    """A `vit_t` whose encoder is random and whose other parts come from a SAM checkpoint."""
+def fresh_parent(start: Path, seed: int) -> Supernet:
+    """A `vit_t` with the weights of `start`, and with a random encoder where it has another."""
+    if start.suffix == ".safetensors":
+        return Supernet(load_sam("vit_t", start))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sam = build_sam(ENCODERS["vit_t"])
         for p in sam.image_encoder.parameters():
             if p.ndim >= 2:
                 torch.nn.init.trunc_normal_(p, std=0.02)
-    known = read_state_dict(decoder)
+    known = read_state_dict(start)
     others = {n: t for n, t in known.items() if not n.startswith("image_encoder.")}
     sam.load_state_dict(sam.state_dict() | others)
     return Supernet(sam)
@@ -43,24 +51,26 @@ def main() -> None:
     """Train, then write fp16 weights and print what they score on test."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--decoder", type=Path, required=True)
+    parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--smallest-crop", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     checkpoint = arguments.output / "checkpoint"
     arguments.output.mkdir(parents=True, exist_ok=True)
 
-    supernet = fresh_parent(arguments.decoder, arguments.seed)
+    supernet = fresh_parent(arguments.start, arguments.seed)
     full = supernet.largest.mlp_widths
     space = SubnetSpace(tuple((w,) for w in full), (0.0,) * len(full))
     settings = TrainingSettings(
         batch_size=8,
-        learning_rate=5e-4,
+        learning_rate=arguments.learning_rate,
         weight_decay=0.05,
-        warmup=100,
+        warmup=50,
         checkpoint_every=100,
-        augment=AugmentSettings(flip=True, rotate=True, smallest_crop=0.5),
+        augment=AugmentSettings(flip=True, rotate=True, smallest_crop=arguments.smallest_crop),
     )
     started = time.monotonic()
 

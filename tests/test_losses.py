@@ -50,9 +50,7 @@ def expected_loss(logits, ious, targets, *, box):
     total = torch.zeros(())
     for i in range(len(targets)):
         each = [FOCAL_WEIGHT * focal(m, targets[i]) + dice(m, targets[i]) for m in logits[i]]
-        total = total + min(each[1:])
-        if box:
-            total = total + each[0]
+        total = total + (sum(each) / len(each) if box else min(each[1:]))
         gaps = [
             (ious[i, k] - mask_iou(logits[i, k], targets[i])) ** 2 for k in range(logits.shape[1])
         ]
@@ -61,7 +59,7 @@ def expected_loss(logits, ious, targets, *, box):
 
 
 @pytest.mark.parametrize(("prompts", "box"), [(POINTS, False), (BOXES, True)])
-def test_the_best_of_three_masks_is_trained_and_for_boxes_the_first_as_well(prompts, box):
+def test_the_best_of_three_masks_is_trained_and_for_boxes_all_four(prompts, box):
     logits = random_tensor(2, 4, 16, 16)
     ious, targets = random_tensor(2, 4, seed=1), (random_tensor(2, 16, 16, seed=2) > 0).float()
     found = segmentation_loss(logits, ious, targets, prompts)

@@ -74,9 +74,9 @@ def decode_masks(
 def segmentation_loss(logits: Tensor, ious: Tensor, targets: Tensor, prompts: Prompts) -> Tensor:
     """The loss of one picture's objects, their mean.
 
-    One point is ambiguous: the best of the three masks is trained. A box is not: the token for
-    unambiguous prompts is trained as well, since SAM's users may ask for either. The IoU head
-    learns the IoU of all masks.
+    One point is ambiguous: of the three masks the best is trained, as in SAM. A box is not: all four
+    masks are trained, so that whichever is asked for or ranked first is a good one. The IoU head
+    learns the IoU of every mask.
 
     Args:
         logits: [N, 4, h, w], enlarged here to the targets' size.
@@ -86,7 +86,5 @@ def segmentation_loss(logits: Tensor, ious: Tensor, targets: Tensor, prompts: Pr
     logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
     wanted = targets[:, None].expand_as(logits)
     each = FOCAL_WEIGHT * focal(logits, wanted) + dice(logits, wanted)
-    loss = each[:, 1:].min(dim=1).values.mean()
-    if prompts.kind == "box":
-        loss = loss + each[:, 0].mean()
-    return loss + F.mse_loss(ious, mask_iou(logits.detach(), wanted))
+    trained = each if prompts.kind == "box" else each[:, 1:].min(dim=1).values
+    return trained.mean() + F.mse_loss(ious, mask_iou(logits.detach(), wanted))
