@@ -1,11 +1,11 @@
-"""Train the parent that ships with the project, `vit_t`, from scratch on nuclei.
+"""Train the parent that ships with the project, `vit_t`, on nuclei.
 
     python scripts/train_vit_t.py --data DIR --start mobile_sam.pt --output runs/vit_t
 
-DIR holds the Parquet splits that `supersam prepare` writes. The prompt encoder and the mask decoder
-start from a SAM checkpoint (MobileSAM's), the image encoder from random weights; `--start
-vit_t.safetensors` trains all of it further. The training is the project's own loop with a space of one subnet; stopped and started again, it goes on from its
-last checkpoint.
+DIR holds the Parquet splits that `supersam prepare` writes. Started from a SAM checkpoint such as
+MobileSAM's, prompt encoder and mask decoder have its weights and the image encoder random ones;
+`--start vit_t.safetensors` trains all of it further. The training is the project's own loop with a
+space of one subnet; stopped and started again, it goes on from its last checkpoint.
 """
 
 import argparse

@@ -74,9 +74,9 @@ def decode_masks(
 def segmentation_loss(logits: Tensor, ious: Tensor, targets: Tensor, prompts: Prompts) -> Tensor:
     """The loss of one picture's objects, their mean.
 
-    One point is ambiguous: of the three masks the best is trained, as in SAM. A box is not: all four
-    masks are trained, so that whichever is asked for or ranked first is a good one. The IoU head
-    learns the IoU of every mask.
+    One point is ambiguous: of the three masks the best is trained, as in SAM. A box is not: all
+    four masks are trained, so that whichever is asked for or ranked first is a good one. The IoU
+    head learns the IoU of every mask.
 
     Args:
         logits: [N, 4, h, w], enlarged here to the targets' size.
