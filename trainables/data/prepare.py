@@ -78,7 +78,6 @@ def prepare(
         row = _picture_row(picture, path, objects, min_area, max_side, left_out)
         if row is not None:
             rows[rule.split(picture)].append(row)
-    output.mkdir(parents=True, exist_ok=True)
     counts = {}
     for split in SPLITS:
         chosen = sorted(rows[split], key=lambda row: rule.rank(row["id"]))
@@ -90,6 +89,7 @@ def prepare(
                 f"data: {source} leaves no picture for the {split} split; "
                 "add pictures or change the shares of the splits"
             )
+    output.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         write_table(rows[split], output / f"{split}.parquet")
         counts[split] = {
