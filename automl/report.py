@@ -39,7 +39,7 @@ def front_figure(front: list[Row], parent: dict[str, Any]) -> Figure:
     axes.set_xlabel("encoder MACs, billions a picture")
     axes.set_ylabel("mIoU")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -103,7 +103,7 @@ def test_a_missing_file_is_named(folder, name):
 def test_another_format_is_refused(folder):
     path = folder / "subnet.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(InputError, match=r"subnet\.json: format is not 1"):
+    with pytest.raises(InputError, match=r"subnet\.json describes no subnet: format is 2, not 1"):
         load_subnet(folder)
 
 
