@@ -72,11 +72,18 @@ def measure_on_test(workspace: Workspace, weights: Path, front: list[Row]) -> It
     examples = workspace.examples("test")
     for row in front:
         subnet = Subnet.from_dict(row)
-        alone = extract(supernet.sam, workspace.encoder, subnet)
-        save_subnet(alone, workspace.encoder, subnet, workspace.root / "subnets" / subnet.key)
+        write_standalone(workspace, supernet, subnet)
         batch_size = workspace.config.evaluation.batch_size
         measured = score_subnet(supernet, subnet, examples, "test", batch_size)
         yield {**measured, "design": row["design"], "weights": row["weights"]}
+
+
+def write_standalone(workspace: Workspace, supernet: Supernet, subnet: Subnet) -> Path:
+    """Write a subnet as a model of its own; returns its folder, `subnets/KEY`."""
+    folder = workspace.root / "subnets" / subnet.key
+    alone = extract(supernet.sam, workspace.encoder, subnet)
+    save_subnet(alone, workspace.encoder, subnet, folder)
+    return folder
 
 
 def load_weights(workspace: Workspace, weights: Path) -> Supernet:

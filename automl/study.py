@@ -24,7 +24,7 @@ from trainables.costs import latency_ms
 from trainables.data.prepare import SPLITS
 from trainables.data.prompts import PromptKind
 from trainables.sam.evaluation import EvaluationSet
-from trainables.sam.standalone import extract, load_subnet, save_subnet
+from trainables.sam.standalone import load_subnet
 from trainables.sam.supernet import Supernet
 from trainables.supernet import WEIGHTS
 
@@ -218,10 +218,7 @@ class Study:
                 f"{self.output / 'evaluations.parquet'} lists those that were"
             )
         supernet = measure.load_weights(self.workspace, self.output / "supernet" / WEIGHTS)
-        subnet, encoder = Subnet.from_dict(row), self.workspace.encoder
-        folder = self.output / "subnets" / key
-        save_subnet(extract(supernet.sam, encoder, subnet), encoder, subnet, folder)
-        return folder
+        return measure.write_standalone(self.workspace, supernet, Subnet.from_dict(row))
 
     def write_report(self) -> Path:
         """Write `report.html` anew from what is on disk.

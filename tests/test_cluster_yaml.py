@@ -37,7 +37,9 @@ def run_as_ray_does(command, home):
 
 
 def test_ray_accepts_it(cluster):
-    validate_config(prepare_config(cluster))
+    prepared = prepare_config(cluster)
+    validate_config(prepared)
+    assert prepared["max_workers"] == 0
 
 
 def test_ray_accepts_it_with_workers(cluster):
