@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--smallest-crop", type=float, default=0.5)
+    parser.add_argument("--box-noise", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     checkpoint = arguments.output / "checkpoint"
@@ -70,7 +71,9 @@ def main() -> None:
         weight_decay=0.05,
         warmup=50,
         checkpoint_every=100,
-        augment=AugmentSettings(flip=True, rotate=True, smallest_crop=arguments.smallest_crop),
+        augment=AugmentSettings(
+            smallest_crop=arguments.smallest_crop, box_noise=arguments.box_noise
+        ),
     )
     started = time.monotonic()
 

@@ -42,11 +42,19 @@ def tight_box(mask: BoolArray) -> NDArray[np.float32]:
     return np.array(corners, dtype=np.float32)
 
 
-def jittered(box: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The box with each side moved by noise of 10 % of its length, 20 px at most, as in SAM."""
+def jittered(
+    box: NDArray[np.float32], size: int, rng: np.random.Generator, noise: float = 0.1
+) -> NDArray[np.float32]:
+    """The box with each side moved by normal noise, 20 px at most, as in SAM.
+
+    Args:
+        box: x0, y0, x1, y1.
+        size: side of the encoder's input, which the box doesn't leave.
+        noise: standard deviation, as a share of the side's length.
+    """
     sides = np.tile(box[2:] - box[:2], 2)
-    noise = np.clip(rng.normal(0, 0.1, 4) * sides, -20, 20)
-    return np.clip(box + noise, 0, size).astype(np.float32)
+    moved = np.clip(rng.normal(0, noise, 4) * sides, -20, 20)
+    return np.clip(box + moved, 0, size).astype(np.float32)
 
 
 def inside_point(mask: BoolArray, rng: np.random.Generator) -> NDArray[np.float32]:
