@@ -9,13 +9,18 @@ import typer
 from rich.console import Console
 
 from automl.config import load_config
+from automl.preparing import prepare_to
 from automl.study import Study
 from automl.tables import (
     designs_table,
-    evaluation_table,
+    evaluation_tables,
     front_table,
     importance_table,
+    left_out_table,
+    profile_notes,
     profile_table,
+    reach_table,
+    splits_table,
 )
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
@@ -44,11 +49,32 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
-def _study(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
+def _existing(config: Path) -> Path:
     path = config if config.is_file() or config.is_absolute() else PROJECT / config
     if not path.is_file():
         raise InputError(f"--config: {config} does not exist; give the path of a YAML file")
+    return path
+
+
+def _study(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
+    path = _existing(config)
     return Study(load_config(path, overrides or []), output or Path("runs") / path.stem)
+
+
+def _looking(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
+    """As `_study`, for commands that only look.
+
+    Where no directory is named and the default one is another configuration's, this one gets a
+    directory of its own; it is made when something has to be written.
+    """
+    try:
+        return _study(config, output, overrides)
+    except InputError:
+        path = _existing(config)
+        settings = load_config(path, overrides or [])
+        if output is not None:
+            raise
+        return Study(settings, Path("runs") / f"{path.stem}-{settings.key}")
 
 
 def _show(as_json: bool, value: Any, *tables: Any) -> None:
@@ -83,31 +109,49 @@ def prepare(
     overrides: Overrides = None,
     config: Config = QUICK_START,
     output: Output = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--format", help="The data set's layout; recognised by what is there if not."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first file that can't be used.")
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Any folder, such as s3://bucket/mine, instead of a study's."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a data set's train, val and test splits as Parquet."""
-    study = _study(config, output, overrides)
-    study.run_until("data")
-    counts = study.picture_counts()
-    text = "\n".join(
-        f"{split}: {count['pictures']} pictures, {count['objects']} objects"
-        for split, count in counts.items()
-    )
-    _show(as_json, {"output": str(study.output), "splits": counts}, text)
+    given = [f"prepare.format={layout}"] if layout else []
+    given += ["prepare.strict=true"] if strict else []
+    if to is not None:
+        if output is not None:
+            raise InputError("--to: give it or --output, not both")
+        summary = prepare_to(load_config(_existing(config), [*(overrides or []), *given]), to)
+    else:
+        study = _study(config, output, [*(overrides or []), *given])
+        study.run_until("data")
+        to, summary = str(study.output), study.prepared()
+    shown: list[Any] = [splits_table(summary)]
+    if summary.left_out():
+        shown.append(left_out_table(summary))
+    if summary.pictures_per_second is not None:
+        shown.append(f"{summary.pictures_per_second:.1f} pictures per second")
+    _show(as_json, {"output": to, **summary.to_dict()}, *shown)
 
 
-@app.command(epilog="Example: supersam profile --output runs/a 'constraints={encoder_params: 50%}'")
+@app.command(epilog="Example: supersam profile model=vit_b image_size=1024")
 def profile(
     overrides: Overrides = None,
     config: Config = QUICK_START,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Sizes before any training: largest, middle and smallest subnet of the first designs."""
-    study = _study(config, output, overrides)
-    study.run_until("prioritise")
-    rows = study.profile()
-    _show(as_json, {"output": str(study.output), "subnets": rows}, profile_table(rows))
+    """Sizes, speed, memory and what constraints can reach, before any training; writes nothing."""
+    study = _looking(config, output, overrides)
+    value = study.profile()
+    _show(as_json, value, profile_table(value), reach_table(value), profile_notes(value))
 
 
 @app.command(epilog="Example: supersam prioritise --output runs/a")
@@ -159,23 +203,41 @@ def evaluate(
     config: Config = QUICK_START,
     output: Output = None,
     subnet: Annotated[
-        str | None, typer.Option(help="The key of a standalone subnet; the parent by default.")
+        str | None,
+        typer.Option(help="The key of a subnet, one of subnets/ or any of the final supernet."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    model: Annotated[
+        Path | None, typer.Option(help="The folder of a standalone subnet, anywhere.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val, test, or all of them.")] = "val",
     prompts: Annotated[
-        str | None, typer.Option(help="box, point or mixed; the configuration's by default.")
+        str | None, typer.Option(help="box, point or mixed; boxes and points by default.")
+    ] = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, help="Objects in a picture; the configuration's if not.")
+    ] = None,
+    min_area: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of an object; the configuration's if not.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the parent or a standalone subnet on all of a split."""
-    study = _study(config, output, overrides)
+    """Measure the parent, or a subnet, on a split: mIoU by prompt and size, and COCO's mask AP."""
     kinds: tuple[PromptKind, ...] = ("box", "point", "mixed")
-    kind = next((k for k in kinds if k == (prompts or study.config.prompts)), None)
-    if kind is None:
+    asked = tuple(kind for kind in kinds if kind == prompts) if prompts else kinds[:2]
+    if not asked:
         raise InputError(f"--prompts: {prompts!r} is unknown; choose from {', '.join(kinds)}")
-    study.run_until("data")
-    row = study.evaluate(subnet, split, kind)
-    _show(as_json, row, evaluation_table(row))
+    study = (_study if subnet else _looking)(config, output, overrides)
+    value = study.evaluate(
+        subnet,
+        model=model,
+        split=split,
+        prompts=asked,
+        pictures=pictures,
+        max_objects=max_objects,
+        min_area=min_area,
+    )
+    _show(as_json, value, *evaluation_tables(value))
 
 
 @app.command(epilog="Example: supersam export --output runs/a --subnet KEY")

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,6 +11,8 @@ import ray
 from automl.config import ResourcesConfig
 from search_spaces.errors import InputError
 
+STARTED = Path("/tmp/ray/ray_current_cluster")
+"""Where `ray start`, and with it `ray up`, notes the cluster that this machine belongs to."""
 OBJECT_STORE_BYTES = 256 << 20
 """On one machine: nothing large travels through Ray's object store."""
 WORKER_ENVIRONMENT = {
@@ -20,10 +23,20 @@ WORKER_ENVIRONMENT = {
 
 
 def connect(resources: ResourcesConfig) -> None:
-    """Join the cluster that RAY_ADDRESS names or that this node belongs to, or start one here.
+    """Join or start Ray (see `join`), and check that it has what each stage reserves.
 
     Raises:
         InputError: the cluster does not answer, or no node has what a stage reserves.
+    """
+    join(resources)
+    _check_resources(resources)
+
+
+def join(resources: ResourcesConfig) -> None:
+    """Join the cluster that `cluster_address` finds, or start one here.
+
+    Raises:
+        InputError: the cluster does not answer.
     """
     environment = {
         **WORKER_ENVIRONMENT,
@@ -33,7 +46,7 @@ def connect(resources: ResourcesConfig) -> None:
     # It warns of the log files that TUNE_DISABLE_AUTO_CALLBACK_LOGGERS leaves out.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS", "auto")
+        address = cluster_address()
         if address == "local" or not _joined(address, environment):
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             ray.init(
@@ -43,7 +56,16 @@ def connect(resources: ResourcesConfig) -> None:
                 log_to_driver=False,
                 logging_level="warning",
             )
-    _check_resources(resources)
+
+
+def cluster_address() -> str:
+    """RAY_ADDRESS if it is set; `auto` on a machine where `ray start` ran; else `local`.
+
+    Ray's own `auto` would also join what another program on this machine started for itself, with
+    its code, and which ends when that program does.
+    """
+    started = STARTED.is_file()
+    return os.environ.get("RAY_ADDRESS") or ("auto" if started else "local")
 
 
 def _joined(address: str, environment: dict[str, str]) -> bool:

@@ -1,18 +1,18 @@
 """The one configuration of a study: typed, checked once, written beside its results."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from yaml import YAMLError
 
 from search_spaces.content_key import content_key
 from search_spaces.design import DesignSpace
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
-from trainables.sam.models import encoder_config
+from trainables.sam.parents import parent_encoder
 from trainables.sam.scores import SCORES
 from trainables.supernet import TrainingSettings
 
@@ -28,27 +28,49 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """How a data set in a layout of its own is prepared; unused where it is prepared already."""
+    """How a data set in a layout of its own is prepared; unused where it is prepared already.
+
+    Args:
+        format: the layout's name; null: recognised by what is there.
+        strict: whatever can't be used is an error, and not just counted.
+        categories: only objects of these; null: all.
+        tile: side of the tiles that large sections are cut into, pixels; null: they stay whole.
+        tile_overlap: pixels that neighbouring tiles share.
+        val: the split's share of the pictures.
+        test: the split's share of the pictures.
+        min_area: objects of fewer pixels are left out.
+        max_side: pictures with a longer side, in pixels, are left out.
+        limits: how many pictures a split holds at most, by its name.
+    """
 
     format: str | None = None
+    strict: bool = False
+    categories: list[str] | None = None
+    tile: int | None = Field(None, ge=64)
+    tile_overlap: int = Field(0, ge=0)
     val: float = Field(0.15, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
     min_area: int = Field(16, ge=1)
-    max_side: int | None = None
-    limits: dict[str, int] = {}
+    max_side: int | None = Field(None, ge=1)
+    limits: dict[Literal["train", "val", "test"], Annotated[int, Field(ge=1)]] = {}
 
 
 class EvaluationConfig(_Section):
     """What a subnet is measured on.
 
-    `val_pictures` bounds the pictures that every search sees, `test_pictures` those of the final
-    measurement (null: all of the split); `max_objects` the objects prompted in each.
+    Args:
+        val_pictures: those that every search sees; null: all of the split.
+        test_pictures: those of the final measurement; null: all of the split.
+        max_objects: objects prompted in each picture, at most.
+        min_area: objects of fewer pixels are not prompted.
+        batch_size: pictures that are encoded together; null: 8, fewer above 256 px.
     """
 
     val_pictures: int | None = Field(64, ge=1)
     test_pictures: int | None = Field(None, ge=1)
     max_objects: int = Field(64, ge=1)
-    batch_size: int = Field(8, ge=1)
+    min_area: int = Field(1, ge=1)
+    batch_size: int | None = Field(None, ge=1)
 
 
 class PrioritiseConfig(_Section):
@@ -100,8 +122,8 @@ class StudyConfig(_Section):
     Args:
         model: the parent, by name.
         checkpoint: the parent's weights; may be left out for parents that ship.
-        data: the name of a data set that ships, a folder of prepared Parquet splits, or a folder
-            in a layout that `prepare` reads.
+        data: the name of a data set that ships, a folder of prepared Parquet splits, or one in a
+            layout that `prepare` reads; a local path or a URI such as s3://bucket/folder.
         image_size: side of the encoder's input, pixels; null: the checkpoint's own.
         prompts: box, point, or mixed.
         seed: every random choice follows from it.
@@ -124,14 +146,29 @@ class StudyConfig(_Section):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @field_validator("checkpoint")
+    @classmethod
+    def _whole_checkpoint(cls, path: Path | None) -> Path | None:
+        # Ray's workers have working directories of their own: a relative path would lead astray.
+        return path and path.expanduser().absolute()
+
+    @field_validator("data")
+    @classmethod
+    def _whole_data(cls, place: str) -> str:
+        if place in PACKAGED_DATA or "://" in place:
+            return place
+        return str(Path(place).expanduser().absolute())
+
     @property
     def key(self) -> str:
         """Content hash of all that changes a result."""
         return content_key(self.result_values())
 
     def result_values(self) -> dict[str, Any]:
-        """What results follow from; where things run and are logged is left out."""
-        return self.model_dump(mode="json", exclude={"resources", "tracking"})
+        """What results follow from; not where things run and are logged, nor how strictly."""
+        return self.model_dump(
+            mode="json", exclude={"resources": True, "tracking": True, "prepare": {"strict": True}}
+        )
 
     @property
     def checkpoint_path(self) -> Path:
@@ -183,12 +220,12 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_first_mistake(error)}") from error
-    size = encoder_config(config.model, config.image_size)
-    outside = [i for i in config.designs.space.protected if not 0 <= i < size.depth]
+    encoder = parent_encoder(config.model, config.image_size)
+    outside = [i for i in config.designs.space.protected if not 0 <= i < encoder.depth]
     if outside:
         raise InputError(
             f"{where}: designs.space.protected: {config.model} has no layer {outside[0]}; "
-            f"its layers are 0 to {size.depth - 1}"
+            f"its layers are 0 to {encoder.depth - 1}"
         )
     for metric in config.designs.space.metric:
         if metric not in SCORES:
@@ -196,6 +233,11 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
                 f"{where}: designs.space.metric: {metric!r} is unknown; "
                 f"choose from {', '.join(SCORES)}"
             )
+    if config.prepare.tile is not None and config.prepare.tile_overlap >= config.prepare.tile:
+        raise InputError(
+            f"{where}: prepare.tile_overlap is {config.prepare.tile_overlap}, and must be less "
+            f"than prepare.tile {config.prepare.tile}"
+        )
     if config.final.steps < config.designs.steps:
         raise InputError(
             f"{where}: final.steps is {config.final.steps}, less than designs.steps "

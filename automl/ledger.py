@@ -6,6 +6,7 @@ in `evaluations.parquet`.
 
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +52,13 @@ def read_rows(path: Path) -> list[Row]:
     """Rows of a table that `write_rows` wrote; none where there is no file."""
     rows: list[Row] = pq.read_table(path).to_pylist() if path.exists() else []
     return rows
+
+
+def mlp_share(row: Row, parent: Row) -> float:
+    """The mean over kept layers of each MLP's share of the parent's."""
+    full = dict(zip(parent["layers"], parent["mlp_widths"], strict=True))
+    kept = zip(row["layers"], row["mlp_widths"], strict=True)
+    return fmean(width / full[layer] for layer, width in kept)
 
 
 class Ledger:

@@ -28,7 +28,7 @@ def prioritise(workspace: Workspace) -> Iterator[int]:
     calibration = workspace.examples("train", settings.score_pictures)
     scores = {}
     for done, (name, score) in enumerate(SCORES.items(), start=1):
-        scores[name] = score(supernet.sam.image_encoder, calibration.batches(supernet))
+        scores[name] = score(supernet.encoder, calibration.batches(supernet))
         yield done
     worth = []
     for item in layer_worth(supernet, workspace.examples("train", settings.worth_pictures)):

@@ -1,16 +1,18 @@
 """Whose output directory it is, and whether a study's inputs can be used: before anything runs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
 from automl.config import PACKAGED_DATA, StudyConfig, check_config, first_difference
 from automl.files import write_text
+from automl.reach import check_reachable
 from automl.workspace import Workspace
 from search_spaces.errors import InputError
 from trainables.data.pictures import Pictures
-from trainables.data.prepare import SPLITS
+from trainables.data.prepare import is_prepared
+from trainables.data.splits import SPLITS
+from trainables.data.storage import Location
 from trainables.sam.models import load_sam
 
 CONFIG = "config.yaml"
@@ -29,8 +31,8 @@ def check_output(workspace: Workspace) -> None:
             raise InputError(f"--output: {root} holds other files; give a new or empty directory")
         return
     written = yaml.safe_load(path.read_text())
-    if written.get("hash") != config.key:
-        theirs = check_config({k: v for k, v in written.items() if k != "hash"}, str(path))
+    theirs = check_config({k: v for k, v in written.items() if k != "hash"}, str(path))
+    if theirs.key != config.key:
         key, mine, other = first_difference(config, theirs)
         raise InputError(
             f"--output: {root} belongs to another configuration ({key} is {other} there, "
@@ -53,14 +55,26 @@ def release_output(workspace: Workspace) -> None:
     (workspace.root / CONFIG).unlink()
 
 
-def data_source(config: StudyConfig) -> Path:
-    """The data set that is asked for: one that ships, or a folder."""
-    return PACKAGED_DATA.get(config.data, Path(config.data))
+def data_source(config: StudyConfig) -> Location:
+    """The data set that is asked for.
 
-
-def is_prepared(source: Path) -> bool:
-    """Whether a folder holds the three splits that `prepare` writes."""
-    return all((source / f"{split}.parquet").is_file() for split in SPLITS)
+    Raises:
+        InputError: there is none, it can't be reached, or its prepared splits can't be used.
+    """
+    source = Location.at(PACKAGED_DATA.get(config.data, config.data))
+    try:
+        if not (source.is_folder() or source.is_file()):
+            raise InputError(
+                f"data: {config.data} is neither a folder nor a data set that ships "
+                f"({', '.join(PACKAGED_DATA)})"
+            )
+        if is_prepared(source):
+            for split in SPLITS:
+                Pictures(source / f"{split}.parquet")
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"data: {config.data} can't be reached: {reason}") from error
+    return source
 
 
 def check_inputs(workspace: Workspace, stages: Sequence[str]) -> None:
@@ -74,16 +88,8 @@ def check_inputs(workspace: Workspace, stages: Sequence[str]) -> None:
         InputError: the data set, the parent or a constraint can't be used.
     """
     config = workspace.config
-    source = data_source(config)
     if "data" in stages:
-        if not source.is_dir():
-            raise InputError(
-                f"data: {config.data} is neither a folder nor a data set that ships "
-                f"({', '.join(PACKAGED_DATA)})"
-            )
-        if is_prepared(source):
-            for split in SPLITS:
-                Pictures(source / f"{split}.parquet")
+        data_source(config)
     if "prioritise" in stages:
-        _ = workspace.constraints
+        check_reachable(workspace, None)
         load_sam(config.model, config.checkpoint_path, config.image_size)

@@ -1,17 +1,25 @@
 """What stage a study is in, how far, and how long still: bars on a terminal, lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 LINE_EVERY_S = 10.0
+
+Item = TypeVar("Item")
 
 
 class StageProgress:
@@ -119,3 +127,32 @@ class StudyProgress:
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def track(items: Iterable[Item], total: int, what: str, console: Console) -> Iterator[Item]:
+    """Pass items on and show how many are done: a bar on a terminal, a line at times elsewhere.
+
+    Args:
+        items: an item counts as done when the next one is asked for.
+        total: how many there are.
+        what: is done, for people.
+        console: where to write.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    started = last_line = time.monotonic()
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(what, total=total)
+        for done, item in enumerate(items, start=1):
+            yield item
+            bars.update(bar, completed=done)
+            now = time.monotonic()
+            if not console.is_terminal and now - last_line >= LINE_EVERY_S:
+                last_line = now
+                left = timedelta(seconds=round((now - started) * (total - done) / done))
+                text = f"{what}: {done}/{total}, about {left} left"
+                console.print(text, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from automl.config import StudyConfig
 from automl.files import write_text
-from automl.ledger import Row, read_rows
+from automl.ledger import Row, mlp_share, read_rows
 from automl.tracking import tracking_uri
 from automl.workspace import Workspace
 
@@ -80,6 +80,7 @@ def report_page(
         front_svg=Markup(drawing[drawing.index("<svg") :]),
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
+        mlp_share=mlp_share,
         designs=sorted(designs, key=lambda row: -row["hypervolume"]),
         importance=importance,
         config=config.model_dump(mode="json"),

@@ -1,6 +1,5 @@
 """The stages of a study, each from files to files; a stage whose last file is there is done."""
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -13,15 +12,17 @@ from automl.cluster import run_task
 from automl.designs import DESIGNS, refine_design, search_designs
 from automl.files import copy_whole, write_json
 from automl.ledger import SCHEMA, Row, read_rows, write_rows
-from automl.output import data_source, is_prepared, release_output
+from automl.output import release_output
+from automl.preparing import bring_data
 from automl.progress import StageProgress
+from automl.reach import check_reachable
 from automl.report import front_figure, write_report
 from automl.search import front_hypervolume, front_rows
 from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
-from trainables.data.prepare import SPLITS, SplitRule, prepare
+from trainables.data.storage import Location
 from trainables.supernet import STATE, WEIGHTS
 
 FRONT = pa.schema(
@@ -35,23 +36,8 @@ FRONT = pa.schema(
 
 def prepare_data(workspace: Workspace, share: StageProgress) -> None:
     """Bring the data set's splits into the output directory."""
-    source, settings = data_source(workspace.config), workspace.config.prepare
-    if is_prepared(source):
-        workspace.data.mkdir(exist_ok=True)
-        for split in SPLITS:
-            copy_whole(source / f"{split}.parquet", workspace.data / f"{split}.parquet")
-        return
     try:
-        prepare(
-            source,
-            workspace.data,
-            rule=SplitRule(settings.val, settings.test, workspace.config.seed),
-            layout=settings.format,
-            min_area=settings.min_area,
-            max_side=settings.max_side,
-            limits=settings.limits,
-            progress=lambda done: share.update(0, 1, f"{done} pictures read"),
-        )
+        bring_data(workspace.config, Location.at(workspace.data), share)
     except InputError:
         release_output(workspace)
         raise
@@ -63,7 +49,7 @@ def prioritise(workspace: Workspace, share: StageProgress) -> None:
     total = measure.prioritise_steps(workspace) + 2
     for done in run_task(measure.prioritise, resources, workspace):
         share.update(done, total, "scores and layer worth")
-    check_reachable(workspace)
+    check_reachable(workspace, workspace.worth())
     parent: dict[str, Any] = {}
     for row in run_task(measure.measure_parent, resources, workspace):
         parent |= row
@@ -71,34 +57,6 @@ def prioritise(workspace: Workspace, share: StageProgress) -> None:
     for name in ("split", "pictures", "objects", "seconds"):
         del parent[name]
     write_json(parent, workspace.root / "parent.json")
-
-
-def check_reachable(workspace: Workspace) -> None:
-    """Refuse constraints that no design on offer can keep.
-
-    Raises:
-        InputError: there is one; the message has the range that can be reached.
-    """
-    if not workspace.constraints:
-        return
-    space = workspace.config.designs.space
-    names, options = zip(*space.choices().items(), strict=True)
-    worth = workspace.worth()
-    smallest = [
-        workspace.costs(
-            workspace.draw_up(space.design(dict(zip(names, point, strict=True))), worth).smallest
-        )
-        for point in itertools.product(*options)
-    ]
-    for constraint in workspace.constraints:
-        least = min(costs[constraint.cost] for costs in smallest)
-        most = workspace.parent_costs[constraint.cost]
-        if least > constraint.ceiling:
-            raise InputError(
-                f"constraints.{constraint.cost}: {constraint.ceiling:.0f} can't be reached; the "
-                f"designs on offer reach {least} to {most} ({least / most:.0%} to 100% of the "
-                "parent)"
-            )
 
 
 def try_designs(workspace: Workspace, share: StageProgress) -> None:
@@ -126,6 +84,14 @@ def best_design(workspace: Workspace) -> Design:
 def final_weights(workspace: Workspace) -> str:
     """The ledger's name of the final supernet."""
     return f"{best_design(workspace).key}@{workspace.config.final.steps}"
+
+
+def find_evaluated(workspace: Workspace, key: str) -> Row | None:
+    """The ledger's row of a subnet that was evaluated on the final supernet; None if none was."""
+    if not is_done(workspace, "final"):
+        return None
+    rows, weights = read_rows(workspace.root / "evaluations.parquet"), final_weights(workspace)
+    return next((row for row in rows if (row["subnet"], row["weights"]) == (key, weights)), None)
 
 
 def refine_best(workspace: Workspace, share: StageProgress) -> None:

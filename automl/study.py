@@ -1,17 +1,19 @@
 """A study: its stages, each alone or all together, and its result. This is the Python API."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from automl import measure, stages
 from automl.cluster import connect
 from automl.config import StudyConfig
+from automl.evaluation import check_split, evaluate, find_model
 from automl.ledger import Row, read_rows
-from automl.output import check_inputs, check_output, claim_output
+from automl.output import check_inputs, check_output, claim_output, data_source
+from automl.profile import profile
 from automl.progress import StudyProgress
 from automl.report import write_report
 from automl.stages import STAGES
@@ -20,10 +22,10 @@ from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
-from trainables.costs import latency_ms
-from trainables.data.prepare import SPLITS
+from trainables.data.prepare import is_prepared
 from trainables.data.prompts import PromptKind
-from trainables.sam.evaluation import EvaluationSet
+from trainables.data.storage import Location
+from trainables.data.summary import PrepareSummary, read_summary
 from trainables.sam.standalone import load_subnet
 from trainables.sam.supernet import Supernet
 from trainables.supernet import WEIGHTS
@@ -125,14 +127,9 @@ class Study:
         """Rows of `designs.parquet`."""
         return read_rows(self.output / "designs.parquet")
 
-    def picture_counts(self) -> dict[str, dict[str, int]]:
-        """Pictures and objects of each split."""
-        counts = {}
-        for split in SPLITS:
-            table = pq.read_table(self.workspace.data / f"{split}.parquet", columns=["objects"])
-            objects = table.column("objects").to_pylist()
-            counts[split] = {"pictures": len(objects), "objects": sum(len(o) for o in objects)}
-        return counts
+    def prepared(self) -> PrepareSummary:
+        """Pictures and objects of each split, and what preparing left out."""
+        return read_summary(Location.at(self.workspace.data))
 
     def layer_worth(self) -> list[dict[str, Any]]:
         """Rows of `importance.parquet`, without the neurons' scores."""
@@ -141,58 +138,63 @@ class Study:
             for row in self.workspace.importance()
         ]
 
-    def profile(self) -> list[dict[str, Any]]:
-        """Costs and latency of largest, middle and smallest subnet, before any training.
+    def profile(self) -> dict[str, Any]:
+        """Sizes, speed and memory of subnets, and what is in reach; see `automl.profile.profile`.
 
-        The designs are those that the search starts from; importance must have been measured.
+        Needs no data, and writes nothing.
         """
-        rows = []
-        supernet, space_of = self.workspace.parent(), self.config.designs.space
-        for point in space_of.first_points():
-            design = space_of.design(point)
-            space = self.workspace.space(design)
-            names = ("largest", "middle", "smallest")
-            for name, subnet in zip(names, space.ladder(3), strict=False):
-                costs = self.workspace.costs(subnet)
-                share = costs["encoder_params"] / self.workspace.parent_costs["encoder_params"]
-                rows.append(
-                    {
-                        "design": design.key,
-                        "name": name,
-                        **subnet.to_dict(),
-                        **costs,
-                        "smaller_by": 1 - share,
-                        "latency_ms": latency_ms(supernet.encoder, subnet),
-                        "space_size": space.size,
-                    }
-                )
-        return rows
+        return profile(self.workspace, self._console)
 
-    def evaluate(self, key: str | None, split: str, prompts: PromptKind) -> dict[str, Any]:
-        """Measure the parent, or a standalone subnet by its key, on all of a split.
+    def evaluate(
+        self,
+        subnet: str | None = None,
+        *,
+        model: Path | None = None,
+        split: str = "val",
+        prompts: Sequence[PromptKind] = ("box", "point"),
+        pictures: int | None = None,
+        max_objects: int | None = None,
+        min_area: int | None = None,
+    ) -> dict[str, Any]:
+        """Measure the parent, or another model, on a split; see `automl.evaluation.evaluate`.
+
+        A data set that is prepared is read where it is; another is prepared first.
+
+        Args:
+            subnet: the key of a standalone subnet, or of any that was evaluated on the final
+                supernet.
+            model: the folder of a standalone subnet, anywhere.
+            split: train, val, test, or all.
+            prompts: a row each.
+            pictures: only the first so many.
+            max_objects: objects prompted in a picture at most; None: the configuration's.
+            min_area: pixels that an object needs; None: the configuration's.
 
         Raises:
-            InputError: there is no such subnet or split.
+            InputError: there is no such model, split or data set, or no object to prompt.
         """
-        if split not in SPLITS:
-            raise InputError(f"split: {split!r} is unknown; choose from {', '.join(SPLITS)}")
-        supernet = self.workspace.parent() if key is None else self.standalone(key)
-        examples = EvaluationSet(
-            self.workspace.pictures(split),
-            image_size=self.workspace.encoder.image_size,
-            prompts=prompts,
-            seed=self.config.seed,
-            max_objects=self.config.evaluation.max_objects,
+        check_split(split)
+        found = find_model(self.workspace, subnet, model)
+        return evaluate(
+            self.workspace,
+            self._data(),
+            found,
+            split=split,
+            kinds=prompts,
+            pictures=pictures,
+            max_objects=max_objects,
+            min_area=min_area,
+            console=self._console,
         )
-        metrics = examples.evaluate(supernet, supernet.largest, self.config.evaluation.batch_size)
-        return {
-            "subnet": key or "parent",
-            "split": split,
-            "prompts": prompts,
-            "pictures": len(examples),
-            **asdict(metrics),
-            "box_miou": examples.box_miou(),
-        }
+
+    def _data(self) -> Location:
+        """Where the prepared splits are; they are prepared where they have to be."""
+        if not stages.is_done(self.workspace, "data"):
+            source = data_source(self.config)
+            if is_prepared(source):
+                return source
+            self.run_until("data")
+        return Location.at(self.workspace.data)
 
     def standalone(self, key: str) -> Supernet:
         """A subnet of `subnets/` as a model of its own.
@@ -209,9 +211,7 @@ class Study:
             InputError: no such subnet was evaluated.
         """
         self._needs("final", "holds no final supernet yet; run `supersam train` first")
-        weights = stages.final_weights(self.workspace)
-        rows = read_rows(self.output / "evaluations.parquet")
-        row = next((r for r in rows if (r["subnet"], r["weights"]) == (key, weights)), None)
+        row = stages.find_evaluated(self.workspace, key)
         if row is None:
             raise InputError(
                 f"--subnet: {key} was not evaluated on the final supernet; "

@@ -4,7 +4,17 @@ from typing import Any
 
 from rich.table import Table
 
-from automl.ledger import Row
+from automl.ledger import Row, mlp_share
+from trainables.data.summary import PrepareSummary
+
+AP_NAMES = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "small",
+    "ap_medium": "medium",
+    "ap_large": "large",
+}
 
 
 def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
@@ -13,6 +23,23 @@ def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
         table.add_column(name)
     for name in right:
         table.add_column(name, justify="right")
+    return table
+
+
+def splits_table(summary: PrepareSummary) -> Table:
+    """How large each split of a prepared data set is."""
+    table = _table("Splits", ("split",), ("pictures", "objects"))
+    for split, count in summary.splits.items():
+        table.add_row(split, f"{count['pictures']:,}", f"{count['objects']:,}")
+    return table
+
+
+def left_out_table(summary: PrepareSummary) -> Table:
+    """What preparing left out, by reason."""
+    table = _table("Left out", ("what", "why"), ("count",))
+    table.add_column("such as", overflow="fold")
+    for what, why, count, example in summary.left_out():
+        table.add_row(what, why, f"{count:,}", example)
     return table
 
 
@@ -39,10 +66,9 @@ def front_table(front: list[Row], parent: dict[str, Any]) -> Table:
 
 
 def _front_cells(row: dict[str, Any], parent: dict[str, Any]) -> list[str]:
-    full = parent["mlp_widths"][0]
     return [
         str(len(row["layers"])),
-        f"{sum(row['mlp_widths']) / len(row['mlp_widths']) / full:.0%}",
+        f"{mlp_share(row, parent):.0%}",
         f"{row['encoder_params'] / 1e6:.2f} M",
         f"{1 - row['encoder_params'] / parent['encoder_params']:.0%}",
         f"{row['encoder_macs'] / 1e9:.2f} G",
@@ -52,23 +78,69 @@ def _front_cells(row: dict[str, Any], parent: dict[str, Any]) -> list[str]:
     ]
 
 
-def profile_table(rows: list[dict[str, Any]]) -> Table:
+def profile_table(profile: dict[str, Any]) -> Table:
     """What subnets cost before any training."""
-    names = ("layers", "params", "enc. params", "smaller", "enc. MACs", "latency", "subnets")
-    table = _table("Before any training", ("design", "subnet"), names)
-    for row in rows:
+    names = (
+        "layers",
+        "mean MLP",
+        "params",
+        "enc. params",
+        "smaller",
+        "enc. MACs",
+        "latency",
+        "peak memory",
+    )
+    title = f"{profile['model']} at {profile['image_size']} px, before any training"
+    table = _table(title, ("subnet",), names)
+    parent = profile["subnets"][0]
+    for row in profile["subnets"]:
+        peak = row["peak_memory"]
         table.add_row(
-            row["design"],
-            row["name"],
+            row["name"] if row is not parent else "parent, the largest",
             str(len(row["layers"])),
+            f"{mlp_share(row, parent):.0%}",
             f"{row['params']:,}",
             f"{row['encoder_params']:,}",
             f"{row['smaller_by']:.0%}",
             f"{row['encoder_macs'] / 1e9:.2f} G",
-            f"{row['latency_ms']:.1f} ms",
-            f"{row['space_size']:,}",
+            f"{row['latency_ms']:,.1f} ms",
+            "–" if peak is None else f"{peak / 2**20:,.0f} MiB",
         )
     return table
+
+
+def reach_table(profile: dict[str, Any]) -> Table:
+    """From the smallest subnet of all designs on offer to the parent."""
+    title = f"What the {profile['designs']:,} designs on offer reach"
+    table = _table(title, ("cost",), ("least", "of the parent", "parent", "constraint"))
+    for cost, found in profile["reachable"].items():
+        ceiling = found["ceiling"]
+        verdict = "can be kept" if found["can_be_kept"] else "can't be reached"
+        table.add_row(
+            cost,
+            f"{found['least']:,}",
+            f"{found['least'] / found['most']:.0%}",
+            f"{found['most']:,}",
+            "–" if ceiling is None else f"{ceiling:,.0f}: {verdict}",
+        )
+    return table
+
+
+def profile_notes(profile: dict[str, Any]) -> str:
+    """What the two tables rest on."""
+    row = profile["subnets"][0]
+    worth = (
+        "Layer worth was measured."
+        if profile["worth"] == "measured"
+        else "Layer worth is not measured yet:\nwhich layers go is not known, the first "
+        "that may are shown without; the ranges hold for any."
+    )
+    where = f"CPU threads: {row['threads']}" if row["device"] == "cpu" else row["device"]
+    return (
+        f"{profile['space_size']:,} subnets in the design that is tried first. {worth}\n"
+        f"Latency, and memory beyond the weights: of the encoder, one picture, {where}.\n"
+        "No figure depends on the weights; fresh ones were measured."
+    )
 
 
 def importance_table(rows: list[dict[str, Any]]) -> Table:
@@ -105,18 +177,28 @@ def designs_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def evaluation_table(row: dict[str, Any]) -> Table:
-    """One model's figures."""
-    names = ("pictures", "objects", "mIoU", "oracle", "the box as a mask")
-    table = _table("Measured", ("subnet", "split", "prompts"), names)
-    table.add_row(
-        row["subnet"],
-        row["split"],
-        row["prompts"],
-        str(row["pictures"]),
-        str(row["objects"]),
-        f"{row['miou']:.3f}",
-        f"{row['miou_oracle']:.3f}",
-        f"{row['box_miou']:.3f}",
+def evaluation_tables(value: dict[str, Any]) -> list[Table]:
+    """One model's figures: mIoU for each kind of prompt, and COCO's mask AP."""
+    title = (
+        f"{value['model']} on {value['split']}: {value['pictures']:,} pictures at "
+        f"{value['image_size']} px,\nat most {value['max_objects']:,} objects in each, of "
+        f"{value['min_area']:,} px or more"
     )
-    return table
+    sizes = ("small", "medium", "large")
+    means = _table(title, ("prompts",), ("objects", "mIoU", "oracle", "the box as a mask", *sizes))
+    for row in value["rows"]:
+        means.add_row(
+            row["prompts"],
+            f"{row['objects']:,}",
+            *(_figure(row[name]) for name in ("miou", "miou_oracle", "box_miou")),
+            *(f"{_figure(row[f'miou_{size}'])} of {row[f'objects_{size}']:,}" for size in sizes),
+        )
+    precise = _table("COCO's mask AP of given boxes", ("prompts",), tuple(AP_NAMES.values()))
+    for row in value["rows"]:
+        if row["prompts"] == "box":
+            precise.add_row("box", *(_figure(row[name]) for name in AP_NAMES))
+    return [means, precise] if precise.rows else [means]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -23,7 +23,7 @@ import search_spaces
 import trainables
 from automl import serving
 from automl.config import StudyConfig
-from automl.ledger import Row
+from automl.ledger import Row, mlp_share
 
 REQUIREMENTS = (
     "torch",
@@ -113,11 +113,10 @@ class Tracking:
 
     def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
         """Log a subnet of the front with its model."""
-        ratio = sum(row["mlp_widths"]) / len(row["mlp_widths"]) / parent["mlp_widths"][0]
         smaller = 1 - row["encoder_params"] / parent["encoder_params"]
         parameters = {
             "depth": len(row["layers"]),
-            "mlp_ratio_mean": round(ratio, 4),
+            "mlp_ratio_mean": round(mlp_share(row, parent), 4),
             "encoder_params_m": round(row["encoder_params"] / 1e6, 4),
             "smaller_by": round(smaller, 4),
             "design": row["design"],

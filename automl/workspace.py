@@ -1,6 +1,6 @@
 """A study's files, and what any process needs to work on it: the configuration and the folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,16 @@ from automl.ledger import write_rows
 from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design
 from search_spaces.subnet import Subnet, SubnetSpace
-from trainables.costs import subnet_costs
+from trainables.costs import CostTable, cost_table
 from trainables.data.pictures import Pictures
-from trainables.sam.encoder import reorder_neurons
+from trainables.sam.encoder import elastic, reorder_neurons
 from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.family import EncoderConfig
 from trainables.sam.layer_worth import LayerWorth
-from trainables.sam.models import EncoderConfig, build_sam, encoder_config, load_sam
+from trainables.sam.models import build_sam, load_sam
+from trainables.sam.parents import parent_encoder
 from trainables.sam.scores import SCORES, order_of
+from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
 
 IMPORTANCE = pa.schema(
@@ -61,7 +64,7 @@ class Workspace:
     @property
     def encoder(self) -> EncoderConfig:
         """The parent's encoder at the study's input size."""
-        return encoder_config(self.config.model, self.config.image_size)
+        return parent_encoder(self.config.model, self.config.image_size)
 
     def ledger_part(self, weights: str) -> Path:
         """The ledger's part for one trained supernet."""
@@ -85,6 +88,7 @@ class Workspace:
             seed=self.config.seed,
             limit=limit or self.picture_limit(split),
             max_objects=self.config.evaluation.max_objects,
+            min_area=self.config.evaluation.min_area,
         )
 
     def parent(self) -> Supernet:
@@ -97,7 +101,7 @@ class Workspace:
         """The parent with its MLP neurons reordered by a score."""
         supernet = self.parent()
         scores = [torch.tensor(row[f"score_{metric}"]) for row in self.importance()]
-        reorder_neurons(supernet.sam.image_encoder, order_of(scores))
+        reorder_neurons(supernet.encoder, order_of(scores))
         return supernet
 
     def importance(self) -> list[dict[str, Any]]:
@@ -109,10 +113,12 @@ class Workspace:
         self, worth: Sequence[LayerWorth], scores: dict[str, list[torch.Tensor]], design: Design
     ) -> None:
         """Write `importance.parquet`; the drop probabilities are the design's."""
+        encoder = elastic(self._shapes.image_encoder)
+        attention = [encoder.attention(block) for block in encoder.blocks]
         rows = [
             {
                 "layer": item.layer,
-                "attention": ("global" if item.layer in self.encoder.global_layers else "windowed"),
+                "attention": attention[item.layer],
                 "miou_lost": item.miou_lost,
                 "embedding_error": item.embedding_error,
                 **{f"score_{name}": scores[name][item.layer].tolist() for name in scores},
@@ -141,22 +147,27 @@ class Workspace:
 
     def draw_up(self, design: Design, worth: Sequence[float]) -> SubnetSpace:
         """The subnets of a design, given what each layer is worth."""
-        full = int(self.encoder.embed_dim * self.encoder.mlp_ratio)
-        return design.draw_up(worth, [full] * self.encoder.depth)
+        return design.draw_up(worth, self.encoder.mlp_widths)
 
     @cached_property
-    def costs(self) -> Callable[[Subnet], dict[str, int]]:
-        """Costs of a subnet by name, counted on a model without weights."""
+    def _shapes(self) -> Sam:
+        """The parent without weights."""
         with torch.device("meta"):
-            sam = build_sam(self.encoder)
-        return lambda subnet: subnet_costs(sam, subnet).to_dict()
+            return build_sam(self.encoder)
 
     @cached_property
+    def cost_table(self) -> CostTable:
+        """What every subnet costs, counted on a model without weights."""
+        return cost_table(self._shapes)
+
+    def costs(self, subnet: Subnet) -> dict[str, int]:
+        """Costs of a subnet by name."""
+        return self.cost_table.costs(subnet).to_dict()
+
+    @property
     def parent_costs(self) -> dict[str, int]:
         """Costs of the parent by name."""
-        full = int(self.encoder.embed_dim * self.encoder.mlp_ratio)
-        depth = self.encoder.depth
-        return self.costs(Subnet(tuple(range(depth)), (full,) * depth))
+        return self.costs(elastic(self._shapes.image_encoder).largest)
 
     @cached_property
     def constraints(self) -> list[Constraint]:

@@ -21,12 +21,12 @@ from trainables.data.batches import AugmentSettings
 from trainables.data.pictures import Pictures
 from trainables.sam.evaluation import EvaluationSet
 from trainables.sam.models import (
-    ENCODERS,
     build_sam,
     load_sam,
     read_state_dict,
     save_state_dict,
 )
+from trainables.sam.parents import PARENTS
 from trainables.sam.supernet import Supernet
 from trainables.supernet import WEIGHTS, TrainingSettings, train_supernet
 
@@ -37,7 +37,7 @@ def fresh_parent(start: Path, seed: int) -> Supernet:
         return Supernet(load_sam("vit_t", start))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        sam = build_sam(ENCODERS["vit_t"])
+        sam = build_sam(PARENTS["vit_t"])
         for p in sam.image_encoder.parameters():
             if p.ndim >= 2:
                 torch.nn.init.trunc_normal_(p, std=0.02)

@@ -10,7 +10,8 @@ from torch import Tensor
 from search_spaces import SubnetSpace
 from trainables.data.batches import AugmentSettings, Batch, training_batch
 from trainables.data.pictures import Pictures
-from trainables.data.prepare import SplitRule, prepare
+from trainables.data.prepare import prepare
+from trainables.data.splits import SplitRule
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
 

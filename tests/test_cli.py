@@ -9,11 +9,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import tiny_sam
+from tiny import CONFIG, tiny_sam
 
-from automl.cli import main
-from automl.config import PACKAGED_DATA
+from automl.cli import PROJECT, QUICK_START, main
+from automl.config import PACKAGED_DATA, load_config
+from automl.output import claim_output
+from automl.workspace import Workspace
+from search_spaces import SubnetSpace
 from trainables.sam.models import save_state_dict
+from trainables.sam.segment_anything_import import Sam
+from trainables.sam.standalone import extract, save_subnet
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -124,17 +129,81 @@ def test_every_command_explains_itself_with_an_example(
         assert option in shown
 
 
-def test_figures_of_a_model_go_to_standard_output_as_one_json_object(call: Call) -> None:
-    few = ["evaluation.max_objects=1", "prepare.min_area=16"]
-    status, out, err = call("evaluate", "--json", "--split", "val", "--prompts", "box", *few)
+def test_figures_of_a_model_go_to_standard_output_as_one_json_object(
+    call: Call, tmp_path: Path
+) -> None:
+    status, out, err = call("evaluate", "--json", "--max-objects", "1")
     assert status == 0, err
-    row = json.loads(out)
-    assert row["subnet"] == "parent"
-    assert row["pictures"] == row["objects"] == 32
-    assert row["miou"] > row["box_miou"], "the parent must beat its prompt"
-    status, _, err = call("evaluate", "--subnet", "0123456789ab", *few)
-    assert status == 2
-    assert "0123456789ab" in err
+    value = json.loads(out)
+    box, point = value["rows"]
+    assert (value["model"], value["split"], value["pictures"]) == ("parent", "val", 32)
+    assert (box["prompts"], point["prompts"]) == ("box", "point")
+    assert box["objects"] == point["objects"] == 32
+    assert box["miou"] > box["box_miou"], "the parent must beat its prompt"
+    assert box["objects"] == sum(box[f"objects_{s}"] for s in ("small", "medium", "large"))
+    assert 0 < box["ap75"] < box["ap50"] <= 1
+    assert point["ap"] is None
+    assert not (tmp_path / "out").exists(), "a prepared data set is read where it is"
+
+
+def test_a_standalone_model_is_measured_on_all_splits_as_a_table(
+    call: Call, tmp_path: Path, sam: Sam, space: SubnetSpace, splits: Path
+) -> None:
+    folder = tmp_path / "alone"
+    save_subnet(extract(sam, CONFIG, space.smallest), CONFIG, space.smallest, folder)
+    asked = ["--model", str(folder), "--split", "all", "--prompts", "mixed", f"data={splits}"]
+    status, out, err = call("evaluate", *asked)
+    assert status == 0, err
+    assert f"{folder} on all: 14 pictures at 64 px" in " ".join(out.split())
+    assert max(len(line) for line in out.splitlines()) <= 120
+    status, out, _ = call("evaluate", *asked, "--json", "--pictures", "3", "--min-area", "1")
+    value = json.loads(out)
+    assert (value["pictures"], value["min_area"]) == (3, 1)
+    assert [row["prompts"] for row in value["rows"]] == ["mixed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (
+            ["--subnet", "0123456789ab"],
+            ["--subnet: 0123456789ab", "subnets", "evaluations.parquet"],
+        ),
+        (["--model", "nowhere"], ["nowhere/subnet.json does not exist"]),
+        (["--model", "x", "--subnet", "y"], ["--model: give it or --subnet"]),
+        (["--split", "dev"], ["--split: 'dev' is unknown; choose from train, val, test, all"]),
+        (["--prompts", "text"], ["--prompts: 'text' is unknown; choose from box, point, mixed"]),
+        (["--pictures", "0"], ["--pictures", "greater than or equal to 1"]),
+        (["--min-area", "1000000"], ["evaluation.min_area", "1000000 pixels"]),
+        (["data=nowhere"], ["data:", "nowhere is neither"]),
+        (["model=vit_b", "image_size=1024"], ["checkpoint: vit_b needs one"]),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    call: Call, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    status, out, err = call("evaluate", *arguments)
+    assert (status, out) == (2, "")
+    (line,) = err.strip().splitlines()
+    for part in parts:
+        assert part in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_looking_leaves_a_default_directory_of_another_study_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    theirs = tmp_path / "runs" / "quickstart"
+    claim_output(Workspace(load_config(PROJECT / QUICK_START, ["seed=9"]), theirs))
+    asked = ["evaluate", "--json", "--pictures", "1", "--prompts", "box"]
+    assert main(asked) == 0
+    capsys.readouterr()
+    assert main([*asked, "--output", str(theirs)]) == 2
+    assert "another configuration (seed is 9 there" in capsys.readouterr().err
+    assert main(["evaluate", "--subnet", "0123456789ab"]) == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["quickstart"]
 
 
 def test_results_that_are_not_there_yet_are_asked_for_in_one_line(call: Call) -> None:

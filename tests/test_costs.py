@@ -6,9 +6,10 @@ from tiny import CONFIG, random_subnets, tiny_sam
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import Subnet
-from trainables.costs import encoder_macs, latency_ms, subnet_costs
-from trainables.sam.encoder import ElasticEncoder
-from trainables.sam.models import ENCODERS, build_sam
+from trainables.costs import cost_table, latency_ms
+from trainables.sam.encoder import elastic
+from trainables.sam.models import build_sam
+from trainables.sam.parents import PARENTS
 from trainables.sam.standalone import extract
 
 SUBNETS = random_subnets(6)
@@ -24,13 +25,13 @@ def counted_macs(model, *inputs) -> int:
 def test_macs_equal_torchs_own_count_of_the_extracted_encoder(sam, images, subnet):
     alone = extract(sam, CONFIG, subnet)
     expected = counted_macs(alone.image_encoder, images[:1])
-    assert subnet_costs(sam, subnet).encoder_macs == expected
+    assert cost_table(sam).costs(subnet).encoder_macs == expected
 
 
 @pytest.mark.parametrize("subnet", SUBNETS)
 def test_params_equal_those_of_the_extracted_model(sam, subnet):
     alone = extract(sam, CONFIG, subnet)
-    costs = subnet_costs(sam, subnet)
+    costs = cost_table(sam).costs(subnet)
     assert costs.encoder_params == sum(p.numel() for p in alone.image_encoder.parameters())
     assert costs.params == sum(p.numel() for p in alone.parameters())
 
@@ -38,20 +39,19 @@ def test_params_equal_those_of_the_extracted_model(sam, subnet):
 @pytest.mark.parametrize("window_size", [0, 2, 4, 5, 14])
 @pytest.mark.parametrize("image_size", [48, 80])
 def test_macs_equal_torchs_own_count_for_other_grids_and_windows(window_size, image_size):
-    config = dataclasses.replace(CONFIG, window_size=window_size, image_size=image_size, depth=2)
-    encoder = tiny_sam(config=config).image_encoder
-    elastic = ElasticEncoder(encoder)
+    config = dataclasses.replace(CONFIG, window_size=window_size, image_size=image_size)
+    sam = tiny_sam(config=config)
+    encoder = elastic(sam.image_encoder)
     pictures = torch.zeros(1, 3, image_size, image_size)
-    assert encoder_macs(encoder, elastic.largest) == counted_macs(
-        elastic, pictures, elastic.largest
-    )
+    costs = cost_table(sam).costs(encoder.largest)
+    assert costs.encoder_macs == counted_macs(encoder, pictures, encoder.largest)
 
 
 def test_figures_of_sam_vit_b():
     with torch.device("meta"):
-        sam = build_sam(ENCODERS["vit_b"])
+        sam = build_sam(PARENTS["vit_b"])
         pictures = torch.empty(1, 3, 1024, 1024)
-    costs = subnet_costs(sam, ElasticEncoder(sam.image_encoder).largest)
+    costs = cost_table(sam).costs(elastic(sam.image_encoder).largest)
     assert costs.encoder_params == 89_670_912
     assert costs.params == 93_735_472
     assert costs.encoder_macs == pytest.approx(486e9, rel=1e-3)
@@ -60,7 +60,7 @@ def test_figures_of_sam_vit_b():
 
 def test_costs_by_name():
     sam = tiny_sam()
-    costs = subnet_costs(sam, Subnet((1,), (16,)))
+    costs = cost_table(sam).costs(Subnet((1,), (16,)))
     assert costs.to_dict() == {
         "encoder_params": costs.encoder_params,
         "params": costs.params,
@@ -69,9 +69,9 @@ def test_costs_by_name():
 
 
 def test_latency_runs_the_subnet_once_more_than_it_counts(sam, space):
-    elastic = ElasticEncoder(sam.image_encoder)
+    encoder = elastic(sam.image_encoder)
     ran = []
-    elastic.register_forward_hook(lambda _, inputs, output: ran.append((inputs[1], output)))
-    assert latency_ms(elastic, space.smallest, runs=3) > 0
+    encoder.register_forward_hook(lambda _, inputs, output: ran.append((inputs[1], output)))
+    assert latency_ms(encoder, space.smallest, runs=3) > 0
     assert [subnet for subnet, _ in ran] == [space.smallest] * 4
     assert not any(output.requires_grad for _, output in ran)

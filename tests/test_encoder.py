@@ -3,7 +3,7 @@ import torch
 from tiny import random_subnets
 from torch.overrides import TorchFunctionMode
 
-from trainables.sam.encoder import ElasticEncoder, reorder_neurons, sliced_mlp
+from trainables.sam.encoder import Mlp, elastic, reorder_neurons, sliced_mlp
 from trainables.sam.scores import SCORES, magnitude, order_of
 
 
@@ -21,31 +21,31 @@ class LinearWeights(TorchFunctionMode):
 
 
 def test_the_largest_subnet_is_the_original_encoder_to_the_bit(sam, images):
-    elastic = ElasticEncoder(sam.image_encoder)
+    encoder = elastic(sam.image_encoder)
     with torch.no_grad():
-        assert torch.equal(elastic(images, elastic.largest), sam.image_encoder(images))
+        assert torch.equal(encoder(images, encoder.largest), sam.image_encoder(images))
 
 
 def test_the_largest_subnet_has_the_original_gradients_to_the_bit(sam, images):
-    elastic = ElasticEncoder(sam.image_encoder)
+    encoder = elastic(sam.image_encoder)
     parameters = list(sam.image_encoder.parameters())
-    ours = torch.autograd.grad(elastic(images, elastic.largest).square().mean(), parameters)
+    ours = torch.autograd.grad(encoder(images, encoder.largest).square().mean(), parameters)
     theirs = torch.autograd.grad(sam.image_encoder(images).square().mean(), parameters)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_the_elastic_encoder_holds_the_parents_parameters_and_no_others(sam):
-    elastic = ElasticEncoder(sam.image_encoder)
-    held = {p.data_ptr() for p in elastic.parameters()}
+    encoder = elastic(sam.image_encoder)
+    held = {p.data_ptr() for p in encoder.parameters()}
     assert held == {p.data_ptr() for p in sam.image_encoder.parameters()}
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_slices_are_views_of_the_parents_weights(sam, images, space, index):
     subnet = random_subnets(4, space)[index]
-    elastic = ElasticEncoder(sam.image_encoder)
+    encoder = elastic(sam.image_encoder)
     with torch.no_grad(), LinearWeights() as seen:
-        elastic(images, subnet)
+        encoder(images, subnet)
     used = {(w.data_ptr(), w.shape, w.stride()) for w in seen.weights}
     for layer, width in zip(subnet.layers, subnet.mlp_widths, strict=True):
         first, second = (getattr(sam.image_encoder.blocks[layer].mlp, n).weight for n in _LINEARS)
@@ -59,7 +59,7 @@ _LINEARS = ("lin1", "lin2")
 @pytest.mark.parametrize("index", range(1, 6))
 def test_no_gradient_reaches_what_is_outside_the_slice(sam, images, space, index):
     subnet = random_subnets(6, space)[index]
-    ElasticEncoder(sam.image_encoder)(images, subnet).square().sum().backward()
+    elastic(sam.image_encoder)(images, subnet).square().sum().backward()
     kept = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
     for layer, block in enumerate(sam.image_encoder.blocks):
         if layer not in kept:
@@ -73,12 +73,12 @@ def test_no_gradient_reaches_what_is_outside_the_slice(sam, images, space, index
 
 
 def test_which_subnet_ran_before_leaves_no_trace(sam, images, space):
-    elastic = ElasticEncoder(sam.image_encoder)
+    encoder = elastic(sam.image_encoder)
     with torch.no_grad():
-        before = elastic(images, space.smallest)
-        elastic(images, space.largest)
-        assert torch.equal(elastic(images, space.smallest), before)
-        assert not torch.equal(elastic(images, space.largest), before)
+        before = encoder(images, space.smallest)
+        encoder(images, space.largest)
+        assert torch.equal(encoder(images, space.smallest), before)
+        assert not torch.equal(encoder(images, space.largest), before)
 
 
 def test_a_sliced_mlp_is_the_sum_over_its_first_neurons(sam):
@@ -88,7 +88,9 @@ def test_a_sliced_mlp_is_the_sum_over_its_first_neurons(sam):
     for i in range(5):
         hidden = mlp.act(mlp.lin1.weight[i] @ token + mlp.lin1.bias[i])
         expected = expected + mlp.lin2.weight[:, i] * hidden
-    torch.testing.assert_close(sliced_mlp(mlp, token, 5), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        sliced_mlp(Mlp(mlp.lin1, mlp.act, mlp.lin2), token, 5), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_any_reordering_of_neurons_changes_no_output(sam, images):
@@ -96,7 +98,9 @@ def test_any_reordering_of_neurons_changes_no_output(sam, images):
     before_weight = sam.image_encoder.blocks[0].mlp.lin1.weight.clone()
     with torch.no_grad():
         before = sam.image_encoder(images)
-        reorder_neurons(sam.image_encoder, [torch.randperm(128, generator=rng) for _ in range(4)])
+        reorder_neurons(
+            elastic(sam.image_encoder), [torch.randperm(128, generator=rng) for _ in range(4)]
+        )
         after = sam.image_encoder(images)
     assert not torch.equal(sam.image_encoder.blocks[0].mlp.lin1.weight, before_weight)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
@@ -105,18 +109,18 @@ def test_any_reordering_of_neurons_changes_no_output(sam, images):
 @pytest.mark.parametrize("metric", SCORES)
 def test_after_reordering_neurons_stand_by_descending_score(sam, images, metric):
     score = SCORES[metric]
-    before = score(sam.image_encoder, [images])
+    before = score(elastic(sam.image_encoder), [images])
     orders = order_of(before)
     assert all(not torch.equal(order, torch.arange(128)) for order in orders)
-    reorder_neurons(sam.image_encoder, orders)
-    for old, new in zip(before, score(sam.image_encoder, [images]), strict=True):
+    reorder_neurons(elastic(sam.image_encoder), orders)
+    for old, new in zip(before, score(elastic(sam.image_encoder), [images]), strict=True):
         assert (new.diff() <= 1e-6 * new[0]).all()
         torch.testing.assert_close(new, old.sort(descending=True).values, rtol=1e-5, atol=0)
 
 
 def test_reordering_keeps_the_parameters_in_their_place(sam):
     before = [p.data_ptr() for p in sam.parameters()]
-    reorder_neurons(sam.image_encoder, order_of(magnitude(sam.image_encoder, [])))
+    reorder_neurons(elastic(sam.image_encoder), order_of(magnitude(elastic(sam.image_encoder), [])))
     assert [p.data_ptr() for p in sam.parameters()] == before
 
 
@@ -125,4 +129,4 @@ def test_reordering_keeps_the_parameters_in_their_place(sam):
 )
 def test_an_order_that_is_no_permutation_is_refused(sam, order):
     with pytest.raises(ValueError, match="every neuron once"):
-        reorder_neurons(sam.image_encoder, [order] * 4)
+        reorder_neurons(elastic(sam.image_encoder), [order] * 4)

@@ -9,18 +9,13 @@ from segment_anything.modeling.image_encoder import get_rel_pos
 from tiny import CONFIG, random_tensor, tiny_sam
 
 from search_spaces.errors import InputError
-from trainables.sam.models import (
-    ENCODERS,
-    encoder_config,
-    load_sam,
-    read_state_dict,
-    save_state_dict,
-)
+from trainables.sam.models import load_sam, read_state_dict, save_state_dict
+from trainables.sam.parents import PARENTS, parent_encoder
 
 
 @pytest.fixture(autouse=True)
 def _tiny_is_known(monkeypatch):
-    monkeypatch.setitem(ENCODERS, "tiny", CONFIG)
+    monkeypatch.setitem(PARENTS, "tiny", CONFIG)
 
 
 @pytest.fixture
@@ -60,9 +55,9 @@ def test_half_precision_checkpoints_load_as_single(sam, tmp_path):
 
 
 def test_the_known_parents_are_sams_own_shapes():
-    assert [ENCODERS[name].depth for name in ("vit_b", "vit_l", "vit_h")] == [12, 24, 32]
-    assert encoder_config("vit_b", 512) == dataclasses.replace(ENCODERS["vit_b"], image_size=512)
-    assert encoder_config("vit_b") == ENCODERS["vit_b"]
+    assert [PARENTS[name].depth for name in ("vit_b", "vit_l", "vit_h")] == [12, 24, 32]
+    assert parent_encoder("vit_b", 512) == dataclasses.replace(PARENTS["vit_b"], image_size=512)
+    assert parent_encoder("vit_b") == PARENTS["vit_b"]
 
 
 def test_an_unknown_model_is_named_with_the_known_ones(checkpoint):
@@ -105,7 +100,7 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(sam, checkpoint, name, sha
 
 
 def test_a_checkpoint_of_another_depth_is_refused(checkpoint, monkeypatch):
-    monkeypatch.setitem(ENCODERS, "deeper", dataclasses.replace(CONFIG, depth=5))
+    monkeypatch.setitem(PARENTS, "deeper", dataclasses.replace(CONFIG, mlp_widths=(128,) * 5))
     with pytest.raises(InputError, match=r"is no deeper: it lacks image_encoder\.blocks\.4\."):
         load_sam("deeper", checkpoint)
 

@@ -5,14 +5,14 @@ from tiny import SPACE, tiny_sam
 
 from automl.proposals import SubnetProposals, scalarised
 from search_spaces import Constraint, Subnet, SubnetSpace
-from trainables.costs import subnet_costs
+from trainables.costs import cost_table
 
-SAM = tiny_sam()
-MACS = subnet_costs(SAM, SPACE.largest).encoder_macs
+COSTS = cost_table(tiny_sam())
+MACS = COSTS.costs(SPACE.largest).encoder_macs
 
 
 def costs(subnet: Subnet) -> dict[str, int]:
-    return subnet_costs(SAM, subnet).to_dict()
+    return COSTS.costs(subnet).to_dict()
 
 
 def quality(subnet: Subnet) -> float:

@@ -7,9 +7,9 @@ from tiny import CONFIG, random_subnets, synthetic_picture
 
 from search_spaces import Subnet
 from search_spaces.errors import InputError
-from trainables.sam.encoder import ElasticEncoder
+from trainables.sam.encoder import elastic
 from trainables.sam.segment_anything_import import Sam, SamPredictor
-from trainables.sam.standalone import build_subnet, extract, load_subnet, save_subnet
+from trainables.sam.standalone import extract, load_subnet, save_subnet
 
 SUBNETS = random_subnets(7)
 SUBNET = SUBNETS[3]
@@ -26,20 +26,20 @@ def folder(sam, tmp_path):
 def test_a_sliced_forward_equals_the_extracted_model(sam, images, subnet):
     alone = extract(sam, CONFIG, subnet)
     with torch.no_grad():
-        sliced = ElasticEncoder(sam.image_encoder)(images, subnet)
+        sliced = elastic(sam.image_encoder)(images, subnet)
         torch.testing.assert_close(alone.image_encoder(images), sliced, rtol=0, atol=1e-5)
 
 
 def test_subnets_differ_in_what_they_compute(sam, images):
-    elastic = ElasticEncoder(sam.image_encoder)
+    encoder = elastic(sam.image_encoder)
     with torch.no_grad():
-        outputs = [elastic(images, subnet) for subnet in SUBNETS]
+        outputs = [encoder(images, subnet) for subnet in SUBNETS]
     for i, first in enumerate(outputs):
         assert all((first - second).abs().max() > 1e-3 for second in outputs[i + 1 :])
 
 
 def test_the_extracted_largest_subnet_is_the_parent(sam):
-    alone = extract(sam, CONFIG, ElasticEncoder(sam.image_encoder).largest)
+    alone = extract(sam, CONFIG, elastic(sam.image_encoder).largest)
     assert alone.state_dict().keys() == sam.state_dict().keys()
     for name, tensor in alone.state_dict().items():
         assert torch.equal(tensor, sam.state_dict()[name])
@@ -53,7 +53,7 @@ def test_an_extracted_model_shares_no_storage_with_the_supernet(sam):
 
 @pytest.mark.parametrize("subnet", [Subnet((0, 2, 3), (8, 16, 24)), Subnet((0, 2), (128, 1))])
 def test_kept_layers_keep_their_kind_and_width(subnet):
-    encoder = build_subnet(CONFIG, subnet).image_encoder
+    encoder = CONFIG.reduced(subnet).build()
     windows = [0 if layer in CONFIG.global_layers else 3 for layer in subnet.layers]
     assert [block.window_size for block in encoder.blocks] == windows
     assert [b.mlp.lin1.out_features for b in encoder.blocks] == list(subnet.mlp_widths)

@@ -221,6 +221,21 @@ def test_standalone_figures_equal_the_studys(whole: Path, front: list[dict[str, 
     assert abs(measured - limited["miou_test"]) < 1e-3
 
 
+def test_any_subnet_of_the_final_supernet_can_be_measured_again(
+    whole: Path, front: list[dict[str, Any]]
+) -> None:
+    study = Study(load_config(PROJECT / "configs" / "quickstart.yaml", SMALL), whole)
+    on_front = {row["subnet"] for row in front}
+    on_val = [r for r in rows(whole / "evaluations.parquet") if r["split"] == "val"]
+    final = [r for r in on_val if r["weights"].endswith("@4")]
+    asked = [front[0], *(r for r in final if r["subnet"] not in on_front)][:2]
+    for row in asked:
+        value = study.evaluate(row["subnet"], prompts=["point"], pictures=6)
+        (measured,) = value["rows"]
+        assert value["encoder_params"] == row["encoder_params"]
+        assert abs(measured["miou"] - row["miou_val"]) < 1e-3
+
+
 def test_mlflow_holds_study_designs_and_subnets_with_models(
     whole: Path, front: list[dict[str, Any]]
 ) -> None:

@@ -2,7 +2,7 @@ import pytest
 from tiny import SPACE
 
 from search_spaces import Subnet
-from trainables.costs import subnet_costs
+from trainables.costs import cost_table
 from trainables.data.pictures import Pictures
 from trainables.sam.evaluation import EvaluationSet
 from trainables.subnet import score_subnet
@@ -16,7 +16,7 @@ def test_a_score_has_the_measures_and_costs_of_its_subnet_by_name(supernet, spli
     metrics = examples.evaluate(supernet, SPACE.smallest, 4)
     assert Subnet.from_dict(row) == SPACE.smallest
     assert row["subnet"] == SPACE.smallest.key
-    assert row.items() >= subnet_costs(supernet.sam, SPACE.smallest).to_dict().items()
+    assert row.items() >= cost_table(supernet.sam).costs(SPACE.smallest).to_dict().items()
     assert (row[f"miou_{split}"], row["miou_oracle"]) == (metrics.miou, metrics.miou_oracle)
     assert (row["split"], row["pictures"]) == (split, len(pictures))
     assert row["objects"] == metrics.objects

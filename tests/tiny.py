@@ -4,8 +4,10 @@ import io
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,15 +15,24 @@ from torch import Tensor
 
 from search_spaces import Subnet, SubnetSpace
 from trainables.data.batches import Batch
-from trainables.data.table import ObjectMask, object_row, write_table
+from trainables.data.reader import AnnotatedObject
+from trainables.data.readers.masks import rle_of
+from trainables.data.table import SCHEMA, RowWriter, object_rows
+from trainables.sam.family import EncoderConfig
 from trainables.sam.losses import decode_masks, encode_prompts, segmentation_loss
-from trainables.sam.models import EncoderConfig, build_sam
+from trainables.sam.models import build_sam
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
+from trainables.sam.vit import ViTConfig
 
 # A grid of 4×4 tokens with windows of 3×3: windows are padded.
-CONFIG = EncoderConfig(
-    image_size=64, embed_dim=32, depth=4, num_heads=2, global_layers=(1, 3), window_size=3
+CONFIG = ViTConfig(
+    image_size=64,
+    mlp_widths=(128,) * 4,
+    embed_dim=32,
+    num_heads=2,
+    global_layers=(1, 3),
+    window_size=3,
 )
 SPACE = SubnetSpace(
     ((32, 64, 128), (16, 128), (64, 128), (128,)), drop_probabilities=(0.5, 0.0, 0.25, 0.3)
@@ -97,15 +108,24 @@ def write_label_maps(folder: Path, names: list[str], seed: int = 0) -> None:
 
 def write_split(path: Path, pictures: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
     """A prepared split of the given pixels and label maps."""
-    rows = []
-    for i, (pixels, labels) in enumerate(pictures):
-        encoded = io.BytesIO()
-        Image.fromarray(pixels).save(encoded, "png")
-        numbers = [n for n in np.unique(labels) if n]
-        objects = [
-            object_row(ObjectMask(1000 * i + int(n), "object", labels == n)) for n in numbers
-        ]
-        height, width = labels.shape
-        row = {"id": f"p{i}", "image": encoded.getvalue(), "height": height, "width": width}
-        rows.append({**row, "objects": objects})
-    write_table(rows, path)
+    with path.open("wb") as file, RowWriter(file) as writer:
+        for i, (pixels, labels) in enumerate(pictures):
+            row = picture_row(f"p{i}", pixels, labels, first_id=1000 * i)
+            writer.add(pa.Table.from_pylist([row], schema=SCHEMA), len(row["image"]))
+        writer.close()
+
+
+def picture_row(
+    name: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], first_id: int = 0
+) -> dict[str, Any]:
+    """A row of the Parquet layout."""
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "png")
+    objects = [
+        AnnotatedObject(first_id + int(n), "object", rle_of(labels == n))
+        for n in np.unique(labels)
+        if n
+    ]
+    height, width = labels.shape
+    row = {"id": name, "image": encoded.getvalue(), "height": height, "width": width}
+    return {**row, "objects": object_rows(objects)}

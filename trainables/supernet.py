@@ -4,6 +4,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.errors import InputError
 from search_spaces.subnet import SubnetSpace
+from trainables.data.ahead import one_ahead
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures
 from trainables.data.prompts import PromptKind
@@ -114,22 +116,22 @@ def train_supernet(
     if checkpoint is not None:
         first = load_checkpoint(supernet, optimiser, space, checkpoint)
     size = supernet.sam.image_encoder.img_size
+    batch_of = partial(
+        training_batch,
+        pictures,
+        seed=seed,
+        batch_size=settings.batch_size,
+        image_size=size,
+        max_objects=settings.max_objects,
+        prompts=prompts,
+        augment=settings.augment,
+        rank=rank,
+        world_size=world_size,
+    )
     supernet.train()
-    for step in range(first, steps):
+    for step, batch in one_ahead(batch_of, range(first, steps)):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, horizon, settings)
-        batch = training_batch(
-            pictures,
-            step,
-            seed=seed,
-            batch_size=settings.batch_size,
-            image_size=size,
-            max_objects=settings.max_objects,
-            prompts=prompts,
-            augment=settings.augment,
-            rank=rank,
-            world_size=world_size,
-        )
         subnets = sandwich_subnets(space, step, seed=seed, n_random=settings.n_random)
         losses = sandwich_step(supernet, batch, subnets, optimiser, settings.max_norm)
         done = step + 1

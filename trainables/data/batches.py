@@ -1,6 +1,7 @@
 """Training batches. What a step sees follows from the seed and the step alone."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from trainables.data.pictures import Picture, Pictures
-from trainables.data.pixels import resize_and_pad
+from trainables.data.pixels import input_masks, input_picture
 from trainables.data.prompts import (
     PromptKind,
     Prompts,
@@ -83,7 +84,7 @@ def training_batch(
     items = []
     for position in range(step * batch_size + rank, (step + 1) * batch_size, world_size):
         epoch, place = divmod(position, len(pictures))
-        index = int(generator(seed, epoch).permutation(len(pictures))[place])
+        index = int(pictures.epoch_order(seed, epoch)[place])
         rng = generator(seed, 1, position)
         items.append(
             _training_item(pictures[index], rng, image_size, max_objects, prompts, augment)
@@ -103,14 +104,15 @@ def _training_item(
     prompts: PromptKind,
     augment: AugmentSettings,
 ) -> tuple[Tensor, Tensor, Prompts]:
-    pixels, masks = _augmented(picture, rng, augment)
-    image, targets = resize_and_pad(pixels, masks, image_size)
-    visible = torch.nonzero(targets.flatten(1).sum(1) >= MIN_VISIBLE).flatten().numpy()
-    if len(visible) == 0:  # the crop held no object: take the whole picture
-        image, targets = resize_and_pad(picture.pixels, picture.masks(), image_size)
-        visible = torch.nonzero(targets.flatten(1).any(1)).flatten().numpy()
-    chosen = rng.permutation(visible)[:max_objects]
-    targets = targets[torch.from_numpy(chosen)]
+    drawn_view = _draw_view(picture.size, rng, augment)
+    whole = _View(*picture.size)
+    order = [picture.objects[i] for i in rng.permutation(len(picture.objects))]
+    # Where the crop holds no object, the whole picture is taken.
+    for view, least in ((drawn_view, MIN_VISIBLE), (whole, 1)):
+        targets = _visible(picture, order, view, least, image_size, max_objects)
+        if len(targets):
+            break
+    image = input_picture(view.of(picture.pixels, axes=(0, 1)), image_size)
     kind = choose_kind(prompts, rng)
     drawn = []
     for mask in targets.numpy().astype(np.bool_):
@@ -121,19 +123,55 @@ def _training_item(
     return image, targets, as_prompts(kind, drawn)
 
 
-def _augmented(
-    picture: Picture, rng: np.random.Generator, augment: AugmentSettings
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    pixels, masks = picture.pixels, picture.masks()
+def _visible(
+    picture: Picture,
+    order: list[dict[str, Any]],
+    view: "_View",
+    least: int,
+    image_size: int,
+    max_objects: int,
+) -> Tensor:
+    """Masks [N, S, S] of the first objects that have so many pixels in view, `max_objects` at most.
+
+    Only as many are decoded as it takes: a picture may hold hundreds.
+    """
+    found = torch.zeros(0, image_size, image_size)
+    for start in range(0, len(order), max_objects):
+        masks = picture.masks(order[start : start + max_objects])
+        targets = input_masks(view.of(masks, axes=(1, 2)), image_size)
+        found = torch.cat([found, targets[targets.flatten(1).sum(1) >= least]])
+        if len(found) >= max_objects:
+            break
+    return found[:max_objects]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A square or all of a picture, turned and mirrored."""
+
+    height: int
+    width: int
+    top: int = 0
+    left: int = 0
+    turns: int = 0
+    mirrored: bool = False
+
+    def of(self, values: NDArray[Any], axes: tuple[int, int]) -> NDArray[Any]:
+        """What of pixels or masks is in view; `axes` are those of height and width."""
+        around = (slice(None),) * axes[0]
+        rows = slice(self.top, self.top + self.height)
+        values = values[*around, rows, self.left : self.left + self.width]
+        values = np.rot90(values, self.turns, axes)
+        return np.ascontiguousarray(np.flip(values, axes[1]) if self.mirrored else values)
+
+
+def _draw_view(size: tuple[int, int], rng: np.random.Generator, augment: AugmentSettings) -> _View:
+    height, width = size
+    top = left = turns = 0
     if augment.smallest_crop < 1:
-        height, width = picture.size
-        side = round(min(height, width) * rng.uniform(augment.smallest_crop, 1))
-        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        pixels = pixels[top : top + side, left : left + side]
-        masks = masks[:, top : top + side, left : left + side]
+        side = round(min(size) * rng.uniform(augment.smallest_crop, 1))
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        height = width = side
     if augment.rotate:
         turns = int(rng.integers(4))
-        pixels, masks = np.rot90(pixels, turns), np.rot90(masks, turns, axes=(1, 2))
-    if augment.flip and rng.random() < 0.5:
-        pixels, masks = pixels[:, ::-1], masks[:, :, ::-1]
-    return np.ascontiguousarray(pixels), np.ascontiguousarray(masks)
+    return _View(height, width, top, left, turns, augment.flip and rng.random() < 0.5)

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,20 +22,38 @@ def resize_and_pad(
     Returns:
         The picture [3, S, S], and masks [N, S, S] in {0, 1}.
     """
-    height, width = pixels.shape[:2]
-    scale = image_size / max(height, width)
-    size = (int(height * scale + 0.5), int(width * scale + 0.5))
+    return input_picture(pixels, image_size), input_masks(masks, image_size)
+
+
+def input_picture(pixels: NDArray[np.uint8], image_size: int) -> Tensor:
+    """The picture alone, as `resize_and_pad` makes it: [3, S, S]."""
+    size = _input_size(pixels.shape[:2], image_size)
     picture = torch.from_numpy(pixels).permute(2, 0, 1).float()
-    targets = torch.from_numpy(masks).float()
-    if size != (height, width):
+    if size != pixels.shape[:2]:
         picture = _resized(picture[None], size)[0]
-        targets = _resized_masks(targets, size) if len(masks) else targets
     mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-    picture = (picture - mean[:, None, None]) / std[:, None, None]
-    padding = (0, image_size - size[1], 0, image_size - size[0])
+    return _padded((picture - mean[:, None, None]) / std[:, None, None], image_size)
+
+
+def input_masks(masks: NDArray[np.bool_], image_size: int) -> Tensor:
+    """The masks alone, as `resize_and_pad` makes them: [N, S, S] in {0, 1}."""
     if not len(masks):
-        return F.pad(picture, padding), torch.zeros(0, image_size, image_size)
-    return F.pad(picture, padding), F.pad(targets, padding)
+        return torch.zeros(0, image_size, image_size)
+    size = _input_size(masks.shape[1:], image_size)
+    targets = torch.from_numpy(masks).float()
+    return _padded(
+        targets if size == masks.shape[1:] else _resized_masks(targets, size), image_size
+    )
+
+
+def _input_size(size: tuple[int, ...], image_size: int) -> tuple[int, int]:
+    scale = image_size / max(size)
+    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+def _padded(values: Tensor, image_size: int) -> Tensor:
+    height, width = values.shape[-2:]
+    return F.pad(values, (0, image_size - width, 0, image_size - height))
 
 
 def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,12 +64,3 @@ def _resized_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks [N, H, W] at another size; what is smaller than a pixel keeps its best pixel."""
     covered = _resized(masks[None], size)[0]
     return (covered > 0.5 * covered.amax((-2, -1), keepdim=True)).float()
-
-
-def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    """A picture's pixels as RGB [H, W, 3]; more than 8 bits are scaled to the brightest pixel."""
-    if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture).astype(np.float64)
-        scaled = values * (255 / max(values.max(), 1e-12))
-        picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
-    return np.array(picture.convert("RGB"))

@@ -1,145 +1,173 @@
-"""From a data set's own layout to `train.parquet`, `val.parquet` and `test.parquet`."""
+"""From a data set's own layout to `train.parquet`, `val.parquet` and `test.parquet`.
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+No split is held in memory: rows are written as they come.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-from search_spaces.errors import InputError
-from trainables.data import label_maps
-from trainables.data.table import ObjectMask, object_row, write_table
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-SPLITS = ("train", "val", "test")
-READERS: dict[str, ModuleType] = {"label_maps": label_maps}
-"""Layouts by name; each module has `recognises(folder)` and `read(folder)`."""
+from trainables.data.chunks import Chunk, Mapper, read_chunk
+from trainables.data.reader import Item, ReadOptions, Rejected
+from trainables.data.readers import READERS, find_reader
+from trainables.data.splits import SPLITS, SplitRule
+from trainables.data.staging import Staging
+from trainables.data.storage import Location
+from trainables.data.summary import SUMMARY, PrepareSummary
+from trainables.data.table import RowWriter
+from trainables.data.tally import Tally
 
-
-@dataclass(frozen=True)
-class SplitRule:
-    """Which split a picture belongs to: a function of its id and the seed alone.
-
-    Adding pictures moves none of those that were there.
-    """
-
-    val: float = 0.15
-    test: float = 0.2
-    seed: int = 0
-
-    def rank(self, picture: str) -> float:
-        """A number in [0, 1), fixed by the id and the seed."""
-        digest = hashlib.blake2b(f"{self.seed}/{picture}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64
-
-    def split(self, picture: str) -> str:
-        """The split of a picture."""
-        rank = self.rank(picture)
-        if rank < self.test:
-            return "test"
-        return "val" if rank < self.test + self.val else "train"
+CHUNK = 8
+"""Items read together: enough to be worth a task of their own, few enough to hold in memory."""
+REJECTED = "rejected.parquet"
+REJECTED_SCHEMA = pa.schema([(name, pa.string()) for name in ("file", "reason", "detail")])
+FILES = (REJECTED, SUMMARY, *(f"{split}.parquet" for split in SPLITS))
+"""What a prepared data set consists of, in the order in which it appears."""
 
 
 def prepare(
-    source: Path,
-    output: Path,
+    source: str | Path | Location,
+    target: str | Path | Location,
     *,
     rule: SplitRule,
     layout: str | None = None,
+    options: ReadOptions | None = None,
     min_area: int = 16,
     max_side: int | None = None,
-    limits: dict[str, int] | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, dict[str, int]]:
-    """Read a data set and write its three splits.
+    limits: Mapping[str, int] | None = None,
+    strict: bool = False,
+    mapper: Mapper = map,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PrepareSummary:
+    """Read a data set and write its three splits, `rejected.parquet` and `summary.json`.
+
+    A split's pictures stand in the order of their groups' rank, so its first N are a random sample.
 
     Args:
-        source: the data set's folder.
-        output: the folder for the Parquet files; made if missing.
+        source: the data set's folder, a local path or a URI.
+        target: the folder for the files, a local path or a URI; made if missing.
         rule: how pictures are split.
         layout: a name of `READERS`; recognised by what is there if not given.
+        options: of the reader.
         min_area: objects of fewer pixels are left out.
         max_side: pictures with a longer side, in pixels, are left out.
-        limits: how many pictures a split holds at most, by name.
-        progress: told the number of pictures read so far.
+        limits: how many pictures a split holds at most, by name; items beyond are not read.
+        strict: the first thing that can't be used is an error.
+        mapper: runs `read_chunk` over chunks; here and now by default.
+        progress: told how many items are done, and of how many.
 
     Returns:
-        For each split, and for what was left out, the counts by name.
+        What was written, and what was left out.
 
     Raises:
-        InputError: the layout is not recognised, a picture or label can't be read, or a split
-            would be empty.
+        InputError: the layout is not recognised, nothing can be read, a split would be empty, or
+            the target can't be written. Nothing is written then.
     """
-    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    left_out: Counter[str] = Counter()
-    for done, (picture, path, objects) in enumerate(_reader(source, layout)(source), start=1):
-        progress(done)
-        row = _picture_row(picture, path, objects, min_area, max_side, left_out)
-        if row is not None:
-            rows[rule.split(picture)].append(row)
-    counts = {}
+    started = time.monotonic()
+    folder = Location.at(source)
+    reader = find_reader(folder, layout)
+    name = next(known for known, other in READERS.items() if other is reader)
+    options = options or ReadOptions()
+    tally = Tally(folder, limits or {}, strict)
+    items = _items_by_split(reader.items(folder, options), rule, tally)
+    total = sum(len(listed) for listed in items.values())
+    done = itertools.count(1)
+    with Staging(Location.at(target), FILES) as staging:
+        for split, listed in items.items():
+            chunks = [
+                Chunk(name, folder, tuple(listed[i : i + CHUNK]), options, min_area, max_side)
+                for i in range(0, len(listed), CHUNK)
+            ]
+            with RowWriter(staging.open(f"{split}.parquet")) as writer:
+                for row, size in _rows(
+                    split, chunks, mapper, tally, lambda: progress(next(done), total)
+                ):
+                    with staging.writing():
+                        writer.add(row, size)
+                with staging.writing():
+                    writer.close()
+            tally.check_not_empty(split)
+        rejected = pa.Table.from_pylist([asdict(r) for r in tally.rejected], REJECTED_SCHEMA)
+        summary = tally.summary(time.monotonic() - started)
+        with staging.writing():
+            pq.write_table(rejected, staging.open(REJECTED))
+        staging.write(SUMMARY, (json.dumps(summary.to_dict(), indent=2) + "\n").encode())
+    return summary
+
+
+def is_prepared(folder: Location) -> bool:
+    """Whether a folder holds the three splits that `prepare` writes."""
+    return all((folder / f"{split}.parquet").is_file() for split in SPLITS)
+
+
+def copy_prepared(source: Location, target: Location) -> None:
+    """Copy a prepared data set, from and to any file system.
+
+    Raises:
+        InputError: the target can't be written; nothing is written then.
+    """
+    with Staging(target, FILES) as staging:
+        for name in FILES:
+            if (source / name).is_file():
+                staging.copy(name, source / name)
+
+
+def _items_by_split(
+    found: Iterable[Item | Rejected], rule: SplitRule, tally: Tally
+) -> dict[str, list[Item]]:
+    """Each split's items in the order of their groups' rank.
+
+    Raises:
+        InputError: a split would have none.
+    """
+    listed: list[Item] = []
+    for item in found:
+        if isinstance(item, Rejected):
+            tally.reject(item)
+        else:
+            listed.append(item)
+    listed.sort(key=lambda item: rule.rank(item.group))
+    items: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    for item in listed:
+        items[rule.split(item.group)].append(item)
     for split in SPLITS:
-        chosen = sorted(rows[split], key=lambda row: rule.rank(row["id"]))
-        limit = (limits or {}).get(split, len(chosen))
-        left_out["pictures over the limit"] += max(0, len(chosen) - limit)
-        rows[split] = chosen[:limit]
-        if not rows[split]:
-            raise InputError(
-                f"data: {source} leaves no picture for the {split} split; "
-                "add pictures or change the shares of the splits"
-            )
-    output.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        write_table(rows[split], output / f"{split}.parquet")
-        counts[split] = {
-            "pictures": len(rows[split]),
-            "objects": sum(len(row["objects"]) for row in rows[split]),
-        }
-    return {**counts, "left out": dict(left_out)}
+        if not items[split]:
+            tally.check_not_empty(split)
+    return items
 
 
-def _reader(
-    source: Path, layout: str | None
-) -> Callable[[Path], Iterator[tuple[str, Path, list[ObjectMask]]]]:
-    if not source.is_dir():
-        raise InputError(f"data: {source} is no folder")
-    if layout is not None and layout not in READERS:
-        raise InputError(f"format: {layout!r} is unknown; choose from {', '.join(READERS)}")
-    names = [layout] if layout else [n for n, m in READERS.items() if m.recognises(source)]
-    if len(names) != 1:
-        raise InputError(
-            f"data: the layout of {source} is not recognised; a folder of pictures with instance "
-            "label maps has images/NAME.png and labels/NAME.png"
-        )
-    reader: Callable[[Path], Iterator[tuple[str, Path, list[ObjectMask]]]]
-    reader = READERS[names[0]].read
-    return reader
+def _rows(
+    split: str,
+    chunks: Sequence[Chunk],
+    mapper: Mapper,
+    tally: Tally,
+    advance: Callable[[], None],
+) -> Iterator[tuple[pa.Table, int]]:
+    """A split's rows with the bytes of each; once it is full, no further chunk is asked for.
 
-
-def _picture_row(
-    picture: str,
-    path: Path,
-    objects: list[ObjectMask],
-    min_area: int,
-    max_side: int | None,
-    left_out: Counter[str],
-) -> dict[str, Any] | None:
-    with label_maps.open_picture(path) as opened:
-        width, height = opened.size
-    if max_side is not None and max(width, height) > max_side:
-        left_out["pictures too large"] += 1
-        return None
-    rows = [object_row(item) for item in objects]
-    kept = [row for row in rows if row["area"] >= min_area]
-    left_out["objects too small"] += len(rows) - len(kept)
-    if not kept:
-        left_out["pictures without objects"] += 1
-        return None
-    return {
-        "id": picture,
-        "image": path.read_bytes(),
-        "height": height,
-        "width": width,
-        "objects": kept,
-    }
+    A mapper may have read some chunks ahead. They count as unread, so that how it works changes
+    nothing.
+    """
+    wanted = itertools.takewhile(lambda chunk: not tally.is_full(split), chunks)
+    results = mapper(read_chunk, wanted)
+    for chunk in chunks:
+        result = None if tally.is_full(split) else next(results)
+        first = 0
+        for i, item in enumerate(chunk.items):
+            if result is None or tally.is_full(split):
+                tally.over_the_limit(1)
+            else:
+                found = result.items[i]
+                tally.note(found)
+                names = result.rows["id"].slice(first, len(found.sizes)).to_pylist()
+                for picture, objects, size in zip(names, found.objects, found.sizes, strict=True):
+                    if tally.takes(split, picture, objects, item):
+                        yield result.rows.slice(first, 1), size
+                    first += 1
+            advance()

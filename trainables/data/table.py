@@ -1,15 +1,17 @@
 """The Parquet layout of a prepared data set: one row a picture, its objects as COCO RLE."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+
+from trainables.data.reader import AnnotatedObject
 
 BoolArray = NDArray[np.bool_]
 
@@ -33,27 +35,34 @@ SCHEMA = pa.schema(
 )
 ROW_GROUP = 16
 """Pictures a row group: small enough to stream, large enough to compress."""
+ROW_GROUP_BYTES = 32 << 20
+"""Pictures and masks a row group; one picture alone may be larger."""
+
+_OBJECT_COLUMNS = [
+    f"objects.list.element.{name}" for name in ("id", "category", "box.list.element", "area", "rle")
+]
+# Encoded pictures don't get smaller, and no two are equal.
+_COMPRESSION = {"image": "none"} | dict.fromkeys(
+    ["id", "height", "width", *_OBJECT_COLUMNS], "zstd"
+)
+_WITH_DICTIONARY = ["height", "width", "objects.list.element.category"]
 
 
-@dataclass(frozen=True)
-class ObjectMask:
-    """One annotated object: its id (stable, unique in the data set), its category, its mask."""
-
-    id: int
-    category: str
-    mask: BoolArray
-
-
-def object_row(item: ObjectMask) -> dict[str, Any]:
-    """The row of an object; box and area come from the mask."""
-    rle = coco_mask.encode(np.asfortranarray(item.mask.astype(np.uint8)))
-    return {
-        "id": item.id,
-        "category": item.category,
-        "box": [float(v) for v in coco_mask.toBbox(rle)],
-        "area": int(coco_mask.area(rle)),
-        "rle": rle["counts"].decode("ascii"),
-    }
+def object_rows(objects: Sequence[AnnotatedObject]) -> list[dict[str, Any]]:
+    """The rows of a picture's objects; box and area come from the masks."""
+    rles = [dict(item.rle) for item in objects]
+    return [
+        {
+            "id": item.id,
+            "category": item.category,
+            "box": [float(value) for value in box],
+            "area": int(area),
+            "rle": rle["counts"].decode("ascii"),
+        }
+        for item, rle, box, area in zip(
+            objects, rles, coco_mask.toBbox(rles), coco_mask.area(rles), strict=True
+        )
+    ]
 
 
 def decode_masks(rows: Sequence[dict[str, Any]], height: int, width: int) -> BoolArray:
@@ -64,9 +73,55 @@ def decode_masks(rows: Sequence[dict[str, Any]], height: int, width: int) -> Boo
     return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(np.bool_)
 
 
-def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write picture rows; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
-    pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
-    temporary.replace(path)
+class RowWriter:
+    """Streams rows into Parquet; the same rows give the same bytes, however they come in.
+
+    Use it in a `with` block, and close it at the block's end: what a block leaves that ended with
+    an exception is no whole file.
+
+    Args:
+        sink: a binary stream; `close` leaves it open.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._writer = pq.ParquetWriter(
+            sink, SCHEMA, compression=_COMPRESSION, use_dictionary=_WITH_DICTIONARY
+        )
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+
+    def add(self, row: pa.Table, size: int) -> None:
+        """Append one row; `size` is the bytes of its picture and masks."""
+        full = len(self._waiting) == ROW_GROUP or self._bytes + size > ROW_GROUP_BYTES
+        if self._waiting and full:
+            self._flush()
+        self._waiting.append(row)
+        self._bytes += size
+
+    def close(self) -> None:
+        """Write what is left, and make the file a whole one."""
+        if self._waiting:
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        self._writer.write_table(table, row_group_size=len(table))
+        self._waiting, self._bytes = [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            return
+        # The stream first: Parquet's own closing would make a whole file of what is there.
+        for thing in (self._sink, self._writer):
+            with suppress(OSError, pa.ArrowException):
+                thing.close()

@@ -1,82 +1,117 @@
-"""The elastic encoder: any subnet of a plain-ViT SAM encoder, run on the parent's own weights."""
+"""The elastic encoder: any subnet of a SAM image encoder, run on the parent's own weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.subnet import Subnet
-from trainables.sam.segment_anything_import import (
-    Block,
-    ImageEncoderViT,
-    MLPBlock,
-    window_partition,
-    window_unpartition,
-)
 
 
-def sliced_mlp(mlp: MLPBlock, tokens: Tensor, width: int) -> Tensor:
+class Mlp(NamedTuple):
+    """The two linear layers of a block's MLP, and the activation between them."""
+
+    first: nn.Linear
+    activation: nn.Module
+    second: nn.Linear
+
+
+def sliced_mlp(mlp: Mlp, tokens: Tensor, width: int) -> Tensor:
     """The MLP with its first `width` hidden neurons: [..., C] to [..., C]. Slices are views."""
-    hidden = F.linear(tokens, mlp.lin1.weight[:width], mlp.lin1.bias[:width])
-    output: Tensor = F.linear(mlp.act(hidden), mlp.lin2.weight[:, :width], mlp.lin2.bias)
+    hidden = F.linear(tokens, mlp.first.weight[:width], mlp.first.bias[:width])
+    output: Tensor = F.linear(mlp.activation(hidden), mlp.second.weight[:, :width], mlp.second.bias)
     return output
 
 
-def attend(block: Block, tokens: Tensor) -> Tensor:
-    """A block's attention with its residual: [B, H, W, C] to the same."""
-    attended: Tensor
-    if block.window_size == 0:
-        attended = block.attn(block.norm1(tokens))
-    else:
-        windows, padded = window_partition(block.norm1(tokens), block.window_size)
-        size = tokens.shape[1:3]
-        attended = window_unpartition(block.attn(windows), block.window_size, padded, size)
-    return tokens + attended
-
-
-class ElasticEncoder(nn.Module):
+class ElasticEncoder(nn.Module, ABC):
     """An image encoder that runs any of its subnets; which one is an argument, not a state.
 
     It holds the parent's encoder itself: weights are shared, never copied, and training a subnet
-    trains the parent's slices.
+    trains the parent's slices. A family of encoders is a subclass that says what its blocks are and
+    how they run; `elastic` finds it by the encoder's type.
     """
 
-    def __init__(self, parent: ImageEncoderViT) -> None:
+    def __init__(self, parent: nn.Module) -> None:
         super().__init__()
         self.parent = parent
 
     @property
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The layers that a subnet may go without, in order; each keeps the shape of its input."""
+
+    @abstractmethod
+    def mlp(self, block: nn.Module) -> Mlp:
+        """The MLP of one of `blocks`; its neurons are what a subnet may have fewer of."""
+
+    @abstractmethod
+    def attention(self, block: nn.Module) -> str:
+        """What one of `blocks` attends to, for people: `global`, or `windowed`."""
+
+    @abstractmethod
+    def stem(self, pictures: Tensor) -> Tensor:
+        """What comes before the first of `blocks`: [B, 3, S, S] to that block's input."""
+
+    @abstractmethod
+    def run_block(self, layer: int, tokens: Tensor, width: int) -> Tensor:
+        """One of `blocks` with its residuals and so many neurons in its MLP."""
+
+    def run_after(self, layer: int, tokens: Tensor) -> Tensor:
+        """What every subnet has behind a layer, even one that goes without it; here nothing."""
+        return tokens
+
+    @abstractmethod
+    def head(self, tokens: Tensor) -> Tensor:
+        """What comes after the last of `blocks`: to the embedding [B, 256, S/16, S/16]."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input, pixels."""
+        size = self.parent.img_size
+        assert isinstance(size, int)
+        return size
+
+    @property
+    def mlps(self) -> list[Mlp]:
+        """The MLP of each layer."""
+        return [self.mlp(block) for block in self.blocks]
+
+    @property
     def largest(self) -> Subnet:
         """The parent as a subnet."""
-        widths = tuple(block.mlp.lin1.out_features for block in self.parent.blocks)
+        widths = tuple(mlp.first.out_features for mlp in self.mlps)
         return Subnet(tuple(range(len(widths))), widths)
 
     def forward(self, pictures: Tensor, subnet: Subnet) -> Tensor:
         """Embed normalised pictures [B, 3, S, S] as [B, 256, S/16, S/16]."""
         return self.head(self.layers(self.stem(pictures), subnet))
 
-    def stem(self, pictures: Tensor) -> Tensor:
-        """Patches with their positions: [B, 3, S, S] to tokens [B, H, W, C]."""
-        tokens: Tensor = self.parent.patch_embed(pictures)
-        if self.parent.pos_embed is not None:
-            tokens = tokens + self.parent.pos_embed
-        return tokens
-
     def layers(self, tokens: Tensor, subnet: Subnet) -> Tensor:
-        """The subnet's layers: tokens [B, H, W, C] to the same."""
-        for layer, width in zip(subnet.layers, subnet.mlp_widths, strict=True):
-            block = self.parent.blocks[layer]
-            tokens = attend(block, tokens)
-            tokens = tokens + sliced_mlp(block.mlp, block.norm2(tokens), width)
+        """The subnet's layers, one after the other."""
+        widths = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
+        for layer in range(len(self.blocks)):
+            if layer in widths:
+                tokens = self.run_block(layer, tokens, widths[layer])
+            tokens = self.run_after(layer, tokens)
         return tokens
 
-    def head(self, tokens: Tensor) -> Tensor:
-        """The neck: tokens [B, H, W, C] to [B, 256, H, W]."""
-        embedding: Tensor = self.parent.neck(tokens.permute(0, 3, 1, 2))
-        return embedding
+
+@singledispatch
+def elastic(encoder: nn.Module) -> ElasticEncoder:
+    """The elastic view of an image encoder; a family registers its own for its encoder's type.
+
+    Raises:
+        TypeError: no family is registered for this type.
+    """
+    raise TypeError(f"no family of elastic encoders is registered for {type(encoder).__name__}")
 
 
 @torch.no_grad()
-def reorder_neurons(encoder: ImageEncoderViT, orders: list[Tensor]) -> None:
+def reorder_neurons(encoder: ElasticEncoder, orders: Sequence[Tensor]) -> None:
     """Permute each MLP's hidden neurons in place, so that a slice holds those named first.
 
     The encoder computes what it computed before. SuperSAM's parameter prioritisation: rows of the
@@ -86,10 +121,9 @@ def reorder_neurons(encoder: ImageEncoderViT, orders: list[Tensor]) -> None:
         encoder: changed in place.
         orders: for each layer a permutation of its neurons, most important first.
     """
-    for block, order in zip(encoder.blocks, orders, strict=True):
-        mlp = block.mlp
-        if sorted(order.tolist()) != list(range(mlp.lin1.out_features)):
+    for mlp, order in zip(encoder.mlps, orders, strict=True):
+        if sorted(order.tolist()) != list(range(mlp.first.out_features)):
             raise ValueError("an order must name every neuron once")
-        mlp.lin1.weight.copy_(mlp.lin1.weight[order])
-        mlp.lin1.bias.copy_(mlp.lin1.bias[order])
-        mlp.lin2.weight.copy_(mlp.lin2.weight[:, order])
+        mlp.first.weight.copy_(mlp.first.weight[order])
+        mlp.first.bias.copy_(mlp.first.bias[order])
+        mlp.second.weight.copy_(mlp.second.weight[:, order])

@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from trainables.sam.segment_anything_import import ImageEncoderViT, MLPBlock
+from trainables.sam.encoder import ElasticEncoder, Mlp
 
-Score = Callable[[ImageEncoderViT, Iterable[Tensor]], list[Tensor]]
+Score = Callable[[ElasticEncoder, Iterable[Tensor]], list[Tensor]]
 
 
 class _InputNorms:
     """L2 norms of the inputs of an MLP's two linear layers, over all tokens, streamed."""
 
-    def __init__(self, mlp: MLPBlock) -> None:
+    def __init__(self, mlp: Mlp) -> None:
         self.squares = [
-            torch.zeros(layer.in_features, dtype=torch.float64) for layer in (mlp.lin1, mlp.lin2)
+            torch.zeros(layer.in_features, dtype=torch.float64) for layer in (mlp.first, mlp.second)
         ]
         self.hooks = [
             layer.register_forward_pre_hook(self._adder(total))
-            for layer, total in zip((mlp.lin1, mlp.lin2), self.squares, strict=True)
+            for layer, total in zip((mlp.first, mlp.second), self.squares, strict=True)
         ]
 
     @staticmethod
@@ -40,7 +40,7 @@ class _InputNorms:
 
 
 @torch.no_grad()
-def wanda(encoder: ImageEncoderViT, batches: Iterable[Tensor]) -> list[Tensor]:
+def wanda(encoder: ElasticEncoder, batches: Iterable[Tensor]) -> list[Tensor]:
     """SuperSAM's score, after Wanda (arXiv 2306.11695).
 
     s_i = 1/2 (Σ_j |W1_ij| ‖x_j‖ + Σ_k |W2_ki| ‖h_i‖), with x the input of the first linear layer,
@@ -50,15 +50,15 @@ def wanda(encoder: ImageEncoderViT, batches: Iterable[Tensor]) -> list[Tensor]:
         encoder: run as it is; its statistics live only as long as this call.
         batches: normalised pictures [B, 3, S, S].
     """
-    norms = [_InputNorms(block.mlp) for block in encoder.blocks]
+    norms = [_InputNorms(mlp) for mlp in encoder.mlps]
     try:
         for pictures in batches:
-            encoder(pictures)
+            encoder.parent(pictures)  # its own modules, which the hooks listen to
     finally:
         measured = [norm.close() for norm in norms]
     scores = []
-    for block, (x, h) in zip(encoder.blocks, measured, strict=True):
-        first, second = block.mlp.lin1.weight, block.mlp.lin2.weight
+    for mlp, (x, h) in zip(encoder.mlps, measured, strict=True):
+        first, second = mlp.first.weight, mlp.second.weight
         rows = first.detach().abs().double().cpu() @ x
         columns = second.detach().abs().double().cpu().sum(0) * h
         scores.append((rows + columns) / 2)
@@ -66,12 +66,11 @@ def wanda(encoder: ImageEncoderViT, batches: Iterable[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def magnitude(encoder: ImageEncoderViT, batches: Iterable[Tensor]) -> list[Tensor]:
+def magnitude(encoder: ElasticEncoder, batches: Iterable[Tensor]) -> list[Tensor]:
     """Sum of the absolute weights into and out of each neuron; looks at no picture."""
     return [
-        block.mlp.lin1.weight.abs().double().sum(1).cpu()
-        + block.mlp.lin2.weight.abs().double().sum(0).cpu()
-        for block in encoder.blocks
+        mlp.first.weight.abs().double().sum(1).cpu() + mlp.second.weight.abs().double().sum(0).cpu()
+        for mlp in encoder.mlps
     ]
 
 

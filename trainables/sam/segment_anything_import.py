@@ -87,7 +87,7 @@ from segment_anything.modeling import (  # noqa: E402
     Sam,
     TwoWayTransformer,
 )
-from segment_anything.modeling.common import MLPBlock  # noqa: E402
+from segment_anything.modeling.common import LayerNorm2d, MLPBlock  # noqa: E402
 from segment_anything.modeling.image_encoder import (  # noqa: E402
     Block,
     window_partition,
@@ -98,6 +98,7 @@ from segment_anything.utils.transforms import ResizeLongestSide  # noqa: E402
 __all__ = [
     "Block",
     "ImageEncoderViT",
+    "LayerNorm2d",
     "MLPBlock",
     "MaskDecoder",
     "PromptEncoder",

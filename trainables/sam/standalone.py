@@ -13,32 +13,12 @@ from safetensors.torch import load_file
 
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
-from trainables.sam.models import EncoderConfig, build_sam, save_state_dict
-from trainables.sam.segment_anything_import import MLPBlock, Sam
+from trainables.sam.encoder import elastic
+from trainables.sam.family import EncoderConfig
+from trainables.sam.models import build_sam, save_state_dict
+from trainables.sam.segment_anything_import import Sam
 
 FORMAT = 1
-
-
-def build_subnet(config: EncoderConfig, subnet: Subnet) -> Sam:
-    """A SAM with fresh weights whose encoder has only the subnet's layers, at their widths.
-
-    A layer that stays keeps its kind, windowed or global.
-
-    Args:
-        config: the parent's encoder.
-    """
-    kept = {layer: position for position, layer in enumerate(subnet.layers)}
-    smaller = EncoderConfig(
-        **{
-            **config.to_dict(),
-            "depth": subnet.depth,
-            "global_layers": tuple(kept[i] for i in config.global_layers if i in kept),
-        }
-    )
-    sam = build_sam(smaller)
-    for block, width in zip(sam.image_encoder.blocks, subnet.mlp_widths, strict=True):
-        block.mlp = MLPBlock(config.embed_dim, width, type(block.mlp.act))
-    return sam.eval()
 
 
 @torch.no_grad()
@@ -49,21 +29,26 @@ def extract(sam: Sam, config: EncoderConfig, subnet: Subnet) -> Sam:
         sam: the supernet's SAM.
         config: its encoder's shape.
     """
-    alone = build_subnet(config, subnet)
+    alone = build_sam(config.reduced(subnet))
     state = sam.state_dict()
-    wanted = alone.state_dict()
-    for name, tensor in wanted.items():
-        source = state[_parent_name(name, subnet)]
+    names = _parent_names(sam, alone, subnet)
+    for name, tensor in alone.state_dict().items():
+        block = next((own for own in names if name.startswith(own)), "")
+        source = state[names.get(block, "") + name.removeprefix(block)]
         tensor.copy_(source[tuple(slice(0, size) for size in tensor.shape)])
     return alone
 
 
-def _parent_name(name: str, subnet: Subnet) -> str:
-    prefix = "image_encoder.blocks."
-    if not name.startswith(prefix):
-        return name
-    position, rest = name[len(prefix) :].split(".", 1)
-    return f"{prefix}{subnet.layers[int(position)]}.{rest}"
+def _parent_names(sam: Sam, alone: Sam, subnet: Subnet) -> dict[str, str]:
+    """How the names of each block's tensors begin, in the standalone model and in the parent."""
+    parents = _block_names(sam)
+    kept = [parents[layer] for layer in subnet.layers]
+    return dict(zip(_block_names(alone), kept, strict=True))
+
+
+def _block_names(sam: Sam) -> list[str]:
+    names = {module: f"{name}." for name, module in sam.named_modules()}
+    return [names[block] for block in elastic(sam.image_encoder).blocks]
 
 
 def save_subnet(alone: Sam, config: EncoderConfig, subnet: Subnet, folder: Path) -> None:
@@ -95,9 +80,8 @@ def load_subnet(folder: str | Path) -> Sam:
         description: dict[str, Any] = json.loads((folder / "subnet.json").read_text())
         if description["format"] != FORMAT:
             raise ValueError(f"format is {description['format']}, not {FORMAT}")
-        encoder = description["parent_encoder"]
-        config = EncoderConfig(**{**encoder, "global_layers": tuple(encoder["global_layers"])})
-        sam = build_subnet(config, Subnet.from_dict(description))
+        config = EncoderConfig.from_dict(description["parent_encoder"])
+        sam = build_sam(config.reduced(Subnet.from_dict(description)))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'subnet.json'} describes no subnet: {error}") from error
     try:

@@ -1,11 +1,14 @@
 """The supernet: a SAM whose encoder is elastic."""
 
 from collections.abc import Iterator
+from functools import cached_property
+from typing import Self
 
 from torch import Tensor, nn
 
 from search_spaces.subnet import Subnet
-from trainables.sam.encoder import ElasticEncoder
+from trainables.costs import CostTable, cost_table
+from trainables.sam.encoder import elastic
 from trainables.sam.segment_anything_import import Sam
 
 
@@ -15,12 +18,29 @@ class Supernet(nn.Module):
     def __init__(self, sam: Sam) -> None:
         super().__init__()
         self.sam = sam
-        self.encoder = ElasticEncoder(sam.image_encoder)
+        self.encoder = elastic(sam.image_encoder)
 
     @property
     def largest(self) -> Subnet:
         """The parent as a subnet."""
         return self.encoder.largest
+
+    @cached_property
+    def costs(self) -> CostTable:
+        """What each of its subnets costs."""
+        return cost_table(self.sam)
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module, but batch norms keep the parent's statistics.
+
+        Each subnet would have its own; with fixed ones a subnet computes the same in training, in
+        evaluation and as a model of its own.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """Image encoder and mask decoder; SuperSAM freezes the prompt encoder."""

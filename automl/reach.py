@@ -1,0 +1,108 @@
+"""What the designs on offer can reach: the range of each cost, and constraints outside it."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from automl.workspace import Workspace
+from search_spaces.constraints import CONSTRAINED
+from search_spaces.errors import InputError
+from search_spaces.subnet import Subnet, SubnetSpace
+
+
+@dataclass(frozen=True)
+class Range:
+    """From the smallest subnet of all designs to the parent, in counts."""
+
+    least: int
+    most: int
+
+
+def reachable(workspace: Workspace, worth: Sequence[float] | None) -> dict[str, Range]:
+    """The range of each cost that can be constrained.
+
+    Args:
+        workspace: its configuration says which designs are on offer.
+        worth: what each layer is worth; None where it was not measured: then for each cost the
+            layers go whose removal saves most of it, so that no worth reaches less.
+    """
+    least = dict(workspace.parent_costs)
+    for smallest in _smallest_subnets(workspace, worth):
+        for cost, value in workspace.costs(smallest).items():
+            least[cost] = min(least[cost], value)
+    return {cost: Range(least[cost], workspace.parent_costs[cost]) for cost in CONSTRAINED}
+
+
+def check_reachable(workspace: Workspace, worth: Sequence[float] | None) -> None:
+    """Refuse constraints that no design on offer can keep.
+
+    Args:
+        workspace: its configuration has the constraints.
+        worth: as `reachable` takes it.
+
+    Raises:
+        InputError: there is one; the message has the range that can be reached.
+    """
+    if not workspace.constraints:
+        return
+    ranges = reachable(workspace, worth)
+    for constraint in workspace.constraints:
+        least, most = ranges[constraint.cost].least, ranges[constraint.cost].most
+        if least > constraint.ceiling:
+            raise InputError(
+                f"constraints.{constraint.cost}: {constraint.ceiling:.0f} can't be reached; the "
+                f"designs on offer reach {least} to {most} ({least / most:.0%} to 100% of the "
+                "parent)"
+            )
+
+
+def design_count(workspace: Workspace) -> int:
+    """How many designs are on offer."""
+    return math.prod(map(len, workspace.config.designs.space.choices().values()))
+
+
+def _smallest_subnets(workspace: Workspace, worth: Sequence[float] | None) -> set[Subnet]:
+    """The smallest subnet of each design; without worth one for each cost."""
+    offered = workspace.config.designs.space
+    # The score orders neurons; it changes no size.
+    choices = {**offered.choices(), "metric": offered.metric[:1]}
+    found = set()
+    for point in itertools.product(*choices.values()):
+        design = offered.design(dict(zip(choices, point, strict=True)))
+        if worth is not None:
+            found.add(workspace.draw_up(design, worth).smallest)
+        else:
+            space = workspace.draw_up(design, equal_worth(workspace))
+            found.update(_most_saving(workspace, space) if space.removable else [space.smallest])
+    return found
+
+
+def equal_worth(workspace: Workspace) -> list[float]:
+    """Stands for worth that was not measured: no other one lets more layers go.
+
+    All layers are worth the same, but for a protected one, if there is any: the worthiest layer
+    always stays, and it may be that one.
+    """
+    worth = [0.0] * workspace.encoder.depth
+    for layer in workspace.config.designs.space.protected[:1]:
+        worth[layer] = 1.0
+    return worth
+
+
+def _most_saving(workspace: Workspace, space: SubnetSpace) -> Iterator[Subnet]:
+    """For each cost the subnet without those layers, as many as `space` lets go, that cost most."""
+    narrow = Subnet(tuple(range(space.depth)), tuple(widths[0] for widths in space.widths))
+    protected = workspace.config.designs.space.protected
+    open_layers = [layer for layer in narrow.layers if layer not in protected]
+    without = {layer: workspace.costs(_without(narrow, {layer})) for layer in open_layers}
+    for cost in CONSTRAINED:
+        costliest = sorted(open_layers, key=lambda layer: without[layer][cost])
+        yield _without(narrow, set(costliest[: len(space.removable)]))
+
+
+def _without(subnet: Subnet, gone: set[int]) -> Subnet:
+    kept = [
+        pair for pair in zip(subnet.layers, subnet.mlp_widths, strict=True) if pair[0] not in gone
+    ]
+    return Subnet(tuple(layer for layer, _ in kept), tuple(width for _, width in kept))
