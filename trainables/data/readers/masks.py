@@ -42,6 +42,7 @@ def rle_of(mask: NDArray[Any]) -> Rle:
 
 def masks_by_value(values: NDArray[np.integer[Any]]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """Each value of a map [H, W] but 0, ascending, with its mask [H, W]."""
+    values = np.asfortranarray(values)  # as COCO runs: once, and not for every mask
     for value in np.unique(values):
         if value != 0:
             yield int(value), values == value
