@@ -211,7 +211,8 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test, or all of them.")] = "val",
     prompts: Annotated[
-        str | None, typer.Option(help="box, point or mixed; boxes and points by default.")
+        list[str] | None,
+        typer.Option(help="box, point, centre or mixed, once or more; box and point by default."),
     ] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     max_objects: Annotated[
@@ -223,10 +224,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the parent, or a subnet, on a split: mIoU by prompt and size, and COCO's mask AP."""
-    kinds: tuple[PromptKind, ...] = ("box", "point", "mixed")
-    asked = tuple(kind for kind in kinds if kind == prompts) if prompts else kinds[:2]
-    if not asked:
-        raise InputError(f"--prompts: {prompts!r} is unknown; choose from {', '.join(kinds)}")
+    kinds: tuple[PromptKind, ...] = ("box", "point", "centre", "mixed")
+    unknown = [name for name in prompts or () if name not in kinds]
+    if unknown:
+        raise InputError(f"--prompts: {unknown[0]!r} is unknown; choose from {', '.join(kinds)}")
+    asked = tuple(kind for kind in kinds if kind in prompts) if prompts else kinds[:2]
     study = (_study if subnet else _looking)(config, output, overrides)
     value = study.evaluate(
         subnet,

@@ -8,12 +8,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from yaml import YAMLError
 
+from automl.design_checks import check_designs
 from search_spaces.content_key import content_key
 from search_spaces.design import DesignSpace
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
+from trainables.sam.layer_worth import WorthKind
 from trainables.sam.parents import parent_encoder
-from trainables.sam.scores import SCORES
 from trainables.supernet import TrainingSettings
 
 ASSETS = Path(__file__).parent / "assets"
@@ -74,10 +75,18 @@ class EvaluationConfig(_Section):
 
 
 class PrioritiseConfig(_Section):
-    """Calibration, on the first pictures of the train split."""
+    """Calibration, on pictures of the train split.
+
+    Args:
+        score_pictures: those that neurons are scored on, drawn at random.
+        worth_pictures: the first so many are those that layers are removed on.
+        worth: what counts as a layer's worth: the mIoU lost without it, or the error of the image
+            embedding alone, which is measured in a fraction of the time.
+    """
 
     score_pictures: int = Field(16, ge=1)
     worth_pictures: int = Field(32, ge=1)
+    worth: WorthKind = "miou"
 
 
 class DesignsConfig(_Section):
@@ -125,7 +134,8 @@ class StudyConfig(_Section):
         data: the name of a data set that ships, a folder of prepared Parquet splits, or one in a
             layout that `prepare` reads; a local path or a URI such as s3://bucket/folder.
         image_size: side of the encoder's input, pixels; null: the checkpoint's own.
-        prompts: box, point, or mixed.
+        prompts: box, point (a random one of the mask), centre (the one farthest from its edge), or
+            mixed (box or point).
         seed: every random choice follows from it.
         constraints: ceilings on subnets: cost name to a count or a share such as "50%".
     """
@@ -221,18 +231,7 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
     except ValidationError as error:
         raise InputError(f"{where}: {_first_mistake(error)}") from error
     encoder = parent_encoder(config.model, config.image_size)
-    outside = [i for i in config.designs.space.protected if not 0 <= i < encoder.depth]
-    if outside:
-        raise InputError(
-            f"{where}: designs.space.protected: {config.model} has no layer {outside[0]}; "
-            f"its layers are 0 to {encoder.depth - 1}"
-        )
-    for metric in config.designs.space.metric:
-        if metric not in SCORES:
-            raise InputError(
-                f"{where}: designs.space.metric: {metric!r} is unknown; "
-                f"choose from {', '.join(SCORES)}"
-            )
+    check_designs(config.designs.space, config.model, encoder.depth, where)
     if config.prepare.tile is not None and config.prepare.tile_overlap >= config.prepare.tile:
         raise InputError(
             f"{where}: prepare.tile_overlap is {config.prepare.tile_overlap}, and must be less "
@@ -243,10 +242,11 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
             f"{where}: final.steps is {config.final.steps}, less than designs.steps "
             f"{config.designs.steps}; the final training goes on from the designs'"
         )
-    if config.training.batch_size % config.resources.train_workers:
+    workers, parts = config.resources.train_workers, config.training.accumulation
+    if config.training.batch_size % (workers * parts):
         raise InputError(
             f"{where}: training.batch_size {config.training.batch_size} is not a multiple of "
-            f"resources.train_workers {config.resources.train_workers}"
+            f"resources.train_workers {workers} times training.accumulation {parts}"
         )
     return config
 

@@ -36,12 +36,14 @@ DESIGNS = pa.schema(
         ("metric", pa.string()),
         ("expected_dropped", pa.float64()),
         ("removable", pa.int64()),
-        ("temperature", pa.float64()),
+        ("temperature", pa.float64()),  # null where probabilities are given
         ("cap", pa.float64()),
         ("width_count", pa.int64()),
         ("smallest_ratio", pa.float64()),
         ("spacing", pa.string()),
         ("protected", pa.list_(pa.int64())),
+        ("protect_above", pa.float64()),
+        ("probabilities", pa.list_(pa.float64())),
         ("space", pa.string()),  # key of the space that was drawn up
         ("space_size", pa.float64()),  # distinct subnets
         ("steps", pa.int64()),

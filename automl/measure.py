@@ -23,24 +23,24 @@ def prioritise(workspace: Workspace) -> Iterator[int]:
     Yields:
         Steps done, of `prioritise_steps`.
     """
-    settings = workspace.config.prioritise
+    config, metrics = workspace.config, workspace.metrics
     supernet = workspace.parent()
-    calibration = workspace.examples("train", settings.score_pictures)
     scores = {}
-    for done, (name, score) in enumerate(SCORES.items(), start=1):
-        scores[name] = score(supernet.encoder, calibration.batches(supernet))
+    for done, name in enumerate(metrics, start=1):
+        scores[name] = SCORES[name](supernet, workspace.calibration(), config.seed)
         yield done
     worth = []
-    for item in layer_worth(supernet, workspace.examples("train", settings.worth_pictures)):
+    removal = workspace.examples("train", config.prioritise.worth_pictures)
+    for item in layer_worth(supernet, removal, config.prioritise.worth):
         worth.append(item)
-        yield len(SCORES) + len(worth)
-    space = workspace.config.designs.space
+        yield len(metrics) + len(worth)
+    space = config.designs.space
     workspace.write_importance(worth, scores, space.design(space.first_points()[0]))
 
 
 def prioritise_steps(workspace: Workspace) -> int:
     """How many steps `prioritise` takes."""
-    return len(SCORES) + workspace.encoder.depth
+    return len(workspace.metrics) + workspace.encoder.depth
 
 
 def measure_parent(workspace: Workspace) -> Iterator[Row]:

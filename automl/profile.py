@@ -69,7 +69,7 @@ def profile(workspace: Workspace, console: Console) -> dict[str, Any]:
         "design": design.key,
         "designs": design_count(workspace),
         "space_size": space.size,
-        "worth": "measured" if measured else "unknown",
+        "worth": "unneeded" if offered.probabilities else "measured" if measured else "unknown",
         "subnets": subnets,
         "reachable": {
             cost: {

@@ -67,14 +67,14 @@ def _smallest_subnets(workspace: Workspace, worth: Sequence[float] | None) -> se
     offered = workspace.config.designs.space
     # The score orders neurons; it changes no size.
     choices = {**offered.choices(), "metric": offered.metric[:1]}
-    found = set()
+    found: set[Subnet] = set()
     for point in itertools.product(*choices.values()):
         design = offered.design(dict(zip(choices, point, strict=True)))
-        if worth is not None:
-            found.add(workspace.draw_up(design, worth).smallest)
+        space = workspace.draw_up(design, worth or equal_worth(workspace))
+        if worth is None and space.removable and not offered.probabilities:
+            found.update(_most_saving(workspace, space))
         else:
-            space = workspace.draw_up(design, equal_worth(workspace))
-            found.update(_most_saving(workspace, space) if space.removable else [space.smallest])
+            found.add(space.smallest)
     return found
 
 

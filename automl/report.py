@@ -1,13 +1,15 @@
-"""The front as a picture, and the report: one self-contained page."""
+"""Pictures of the front and of the layers, and the report: one self-contained page."""
 
 import io
 import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from automl.config import StudyConfig
 from automl.files import write_text
@@ -43,6 +45,54 @@ def front_figure(front: list[Row], parent: dict[str, Any]) -> Figure:
     return figure
 
 
+def importance_figure(rows: list[dict[str, Any]]) -> Figure:
+    """Layer by layer what its removal alone costs, and the probability that it is dropped.
+
+    Args:
+        rows: of `importance.parquet`; what was not measured has no panel.
+    """
+    panels = {
+        "miou_lost": "mIoU lost",
+        "embedding_error": "embedding error",
+        "drop_probability": "drop probability",
+    }
+    shown = {name: label for name, label in panels.items() if rows[0][name] is not None}
+    figure = Figure(figsize=(7.2, 0.8 + 1.5 * len(shown)), layout="constrained")
+    stacked = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
+    layers = [row["layer"] for row in rows]
+    kinds = sorted({row["attention"] for row in rows})
+    colours = {kind: f"C{i}" for i, kind in enumerate(kinds)}
+    for axes, (name, label) in zip(stacked, shown.items(), strict=True):
+        axes.bar(
+            layers, [row[name] for row in rows], color=[colours[row["attention"]] for row in rows]
+        )
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_ylabel(label)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    stacked[-1].set_ylim(0, 1)
+    stacked[-1].set_xticks(layers)
+    stacked[-1].set_xlabel("layer")
+    figure.align_ylabels()
+    named = [Patch(color=colours[kind], label=f"{kind} attention") for kind in kinds]
+    figure.legend(handles=named, loc="outside lower center", ncols=len(named))
+    return figure
+
+
+def inline_svg(figure: Figure, name: str) -> Markup:
+    """A figure as an SVG element; equal figures give equal text.
+
+    Args:
+        figure: the drawing.
+        name: keeps the ids of two drawings in one page apart.
+    """
+    svg = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(svg, format="svg", transparent=False, metadata={"Date": None})
+    drawing = svg.getvalue()
+    return Markup(drawing[drawing.index("<svg") :])
+
+
 def write_report(workspace: Workspace) -> Path:
     """Write `report.html` of a study that has a front; the page needs nothing but itself."""
     root = workspace.root
@@ -70,14 +120,12 @@ def report_page(
     uri: str,
 ) -> str:
     """The page as text."""
-    svg = io.StringIO()
-    front_figure(front, parent).savefig(svg, format="svg", transparent=False)
-    drawing = svg.getvalue()
     environment = Environment(
         loader=PackageLoader("automl"), autoescape=select_autoescape(["html", "j2"])
     )
     page: str = environment.get_template("report.html.j2").render(
-        front_svg=Markup(drawing[drawing.index("<svg") :]),
+        front_svg=inline_svg(front_figure(front, parent), "front"),
+        importance_svg=inline_svg(importance_figure(importance), "importance"),
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         mlp_share=mlp_share,

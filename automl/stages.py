@@ -184,7 +184,8 @@ def stage_costs(workspace: Workspace) -> dict[str, float]:
     each = start + designs.steps * step + designs.evaluations * evaluation
     return {
         "data": 10,
-        "prioritise": 2 * workspace.encoder.depth * config.prioritise.worth_pictures,
+        "prioritise": 2 * workspace.encoder.depth * config.prioritise.worth_pictures
+        + 3 * len(workspace.metrics) * config.prioritise.score_pictures,
         "designs": designs.trials * each,
         "final": start + (final.steps - designs.steps) * step + final.evaluations * evaluation,
         "front": 10 * (config.evaluation.test_pictures or 64),

@@ -129,12 +129,12 @@ def reach_table(profile: dict[str, Any]) -> Table:
 def profile_notes(profile: dict[str, Any]) -> str:
     """What the two tables rest on."""
     row = profile["subnets"][0]
-    worth = (
-        "Layer worth was measured."
-        if profile["worth"] == "measured"
-        else "Layer worth is not measured yet:\nwhich layers go is not known, the first "
-        "that may are shown without; the ranges hold for any."
-    )
+    worth = {
+        "measured": "Layer worth was measured.",
+        "unneeded": "Drop probabilities are given.",
+        "unknown": "Layer worth is not measured yet:\nwhich layers go is not known, the first "
+        "that may are shown without; the ranges hold for any.",
+    }[profile["worth"]]
     where = f"CPU threads: {row['threads']}" if row["device"] == "cpu" else row["device"]
     return (
         f"{profile['space_size']:,} subnets in the design that is tried first. {worth}\n"
@@ -151,7 +151,7 @@ def importance_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             str(row["layer"]),
             row["attention"],
-            f"{row['miou_lost']:.4f}",
+            "–" if row["miou_lost"] is None else f"{row['miou_lost']:.4f}",
             f"{row['embedding_error']:.3f}",
             f"{row['drop_probability']:.2f}",
         )

@@ -46,6 +46,8 @@ DESIGN_PARAMETERS = (
     "smallest_ratio",
     "spacing",
     "protected",
+    "protect_above",
+    "probabilities",
     "space_size",
     "steps",
     "evaluations",
@@ -103,7 +105,8 @@ class Tracking:
 
     def log_design(self, record: dict[str, Any]) -> None:
         """Log a design that was tried."""
-        parameters = {name: record[name] for name in DESIGN_PARAMETERS}
+        values = {name: record[name] for name in DESIGN_PARAMETERS}
+        parameters = {name: value for name, value in values.items() if value is not None}
         metrics = {
             name: record[name]
             for name in ("hypervolume", "front_size", "best_miou_val")

@@ -1,6 +1,6 @@
 """A study's files, and what any process needs to work on it: the configuration and the folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,16 @@ from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design
 from search_spaces.subnet import Subnet, SubnetSpace
 from trainables.costs import CostTable, cost_table
+from trainables.data.batches import Batch
+from trainables.data.calibration import calibration_batches
 from trainables.data.pictures import Pictures
 from trainables.sam.encoder import elastic, reorder_neurons
 from trainables.sam.evaluation import EvaluationSet
 from trainables.sam.family import EncoderConfig
-from trainables.sam.layer_worth import LayerWorth
+from trainables.sam.layer_worth import LayerWorth, WorthKind
 from trainables.sam.models import build_sam, load_sam
 from trainables.sam.parents import parent_encoder
-from trainables.sam.scores import SCORES, order_of
+from trainables.sam.scores import order_of
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
 
@@ -34,9 +36,11 @@ IMPORTANCE = pa.schema(
         ("miou_lost", pa.float64()),  # mIoU of the parent minus mIoU without the layer
         ("embedding_error", pa.float64()),  # relative, of the image embedding without the layer
         ("drop_probability", pa.float64()),  # in the design that was chosen, or that comes first
-        *((f"score_{name}", pa.list_(pa.float64())) for name in SCORES),  # of each MLP neuron
     ]
 )
+"""Columns of `importance.parquet`: one row a layer. Behind them stands `score_NAME` for each score
+that a design may order neurons by: a list with an entry for each neuron of the layer's MLP."""
+WORTH_COLUMNS: dict[WorthKind, str] = {"miou": "miou_lost", "embedding": "embedding_error"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,22 @@ class Workspace:
             min_area=self.config.evaluation.min_area,
         )
 
+    def calibration(self) -> Iterator[Batch]:
+        """What neurons are scored on."""
+        return calibration_batches(
+            self.pictures("train"),
+            self.config.prioritise.score_pictures,
+            seed=self.config.seed,
+            image_size=self.encoder.image_size,
+            max_objects=self.config.training.max_objects,
+            prompts=self.config.prompts,
+        )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The scores that a design may order neurons by."""
+        return tuple(dict.fromkeys(self.config.designs.space.metric))
+
     def parent(self) -> Supernet:
         """The parent as it was loaded, on the GPU where this process has one."""
         config = self.config
@@ -132,18 +152,23 @@ class Workspace:
         self._write_with_probabilities(self.importance(), design)
 
     def _write_with_probabilities(self, rows: list[dict[str, Any]], design: Design) -> None:
-        space = self.draw_up(design, [row["miou_lost"] for row in rows])
+        space = self.draw_up(design, [row[self._worth_column] for row in rows])
         for row, probability in zip(rows, space.drop_probabilities, strict=True):
             row["drop_probability"] = probability
-        write_rows(rows, self.root / "importance.parquet", IMPORTANCE)
+        scores = [pa.field(f"score_{name}", pa.list_(pa.float64())) for name in self.metrics]
+        write_rows(rows, self.root / "importance.parquet", pa.schema([*IMPORTANCE, *scores]))
 
     def space(self, design: Design) -> SubnetSpace:
         """The subnets of a design."""
         return self.draw_up(design, self.worth())
 
     def worth(self) -> list[float]:
-        """mIoU lost when each layer alone is removed from the parent."""
-        return [row["miou_lost"] for row in self.importance()]
+        """What removing each layer alone costs: mIoU, or the embedding's error."""
+        return [row[self._worth_column] for row in self.importance()]
+
+    @property
+    def _worth_column(self) -> str:
+        return WORTH_COLUMNS[self.config.prioritise.worth]
 
     def draw_up(self, design: Design, worth: Sequence[float]) -> SubnetSpace:
         """The subnets of a design, given what each layer is worth."""

@@ -53,7 +53,7 @@ def main(steps: int) -> None:
         for step, batch in batches:
             there = time.perf_counter()
             subnets = sandwich_subnets(space, step, seed=0, n_random=config.training.n_random)
-            sandwich_step(supernet, batch, subnets, optimiser, config.training.max_norm)
+            sandwich_step(supernet, [batch], subnets, optimiser, config.training)
             after = time.perf_counter()
             if step >= WARM_UP:
                 waited, whole = waited + there - before, whole + after - before

@@ -45,23 +45,30 @@ class Design:
         metric: the neuron score that orders each MLP before it is sliced.
         expected_dropped: layers that a random subnet goes without, on average.
         removable: how many layers may go at most.
-        temperature: how sharply removal prefers layers of little worth.
+        temperature: how sharply removal prefers layers of little worth; None where probabilities
+            are given.
         cap: the highest drop probability of a layer.
         width_count: how many widths an MLP may have.
         smallest_ratio: the narrowest MLP as a share of the parent's.
         spacing: how the widths between are spaced.
         protected: layers that always stay.
+        protect_above: layers worth at least this share of the worthiest one always stay; None:
+            no threshold.
+        probabilities: given one by one, from layer 0 on; layers beyond the last always stay. Empty
+            where the formula gives them.
     """
 
     metric: str
     expected_dropped: float
     removable: int
-    temperature: float
+    temperature: float | None
     cap: float
     width_count: int
     smallest_ratio: float
     spacing: Spacing
     protected: tuple[int, ...] = ()
+    protect_above: float | None = None
+    probabilities: tuple[float, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -70,13 +77,15 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {**asdict(self), "protected": list(self.protected)}
+        lists = {"protected": list(self.protected), "probabilities": list(self.probabilities)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`; further entries are ignored."""
         known = {name: values[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "protected": tuple(known["protected"])})
+        tuples = {name: tuple(known[name]) for name in ("protected", "probabilities")}
+        return cls(**{**known, **tuples})
 
     def draw_up(self, worth: Sequence[float], full_widths: Sequence[int]) -> SubnetSpace:
         """The space of this design.
@@ -87,15 +96,20 @@ class Design:
         """
         ratios = slice_ratios(self.width_count, self.smallest_ratio, self.spacing)
         return SubnetSpace(
-            tuple(_widths(full, ratios) for full in full_widths),
-            drop_probabilities(
-                worth,
-                expected_dropped=self.expected_dropped,
-                removable=self.removable,
-                temperature=self.temperature,
-                cap=self.cap,
-                protected=self.protected,
-            ),
+            tuple(_widths(full, ratios) for full in full_widths), self._drop_probabilities(worth)
+        )
+
+    def _drop_probabilities(self, worth: Sequence[float]) -> tuple[float, ...]:
+        if self.temperature is None:
+            return self.probabilities + (0.0,) * (len(worth) - len(self.probabilities))
+        return drop_probabilities(
+            worth,
+            expected_dropped=self.expected_dropped,
+            removable=self.removable,
+            temperature=self.temperature,
+            cap=self.cap,
+            protected=self.protected,
+            protect_above=self.protect_above,
         )
 
 
@@ -108,10 +122,21 @@ def _widths(full: int, ratios: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(rounded | {full}))
 
 
+FORMULA = ("expected_dropped", "removable", "temperature", "cap")
+"""The parameters of a design that make drop probabilities out of what layers are worth."""
+
+
 class DesignSpace(BaseModel):
     """The designs on offer: for each parameter of a `Design` the values to choose from.
 
-    The first value of each list makes the design that is tried first.
+    The first value of each list makes the design that is tried first. The others are the same for
+    all designs:
+
+    Args:
+        protected: layers that always stay.
+        protect_above: layers worth at least this share of the worthiest one always stay, too.
+        probabilities: drop probabilities by layer, instead of the formula's; layers that are not
+            named always stay.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -125,18 +150,36 @@ class DesignSpace(BaseModel):
     smallest_ratio: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.25, 0.5], min_length=1)
     spacing: list[Spacing] = Field(["linear", "geometric"], min_length=1)
     protected: tuple[int, ...] = ()
+    protect_above: float | None = Field(None, gt=0, le=1)
+    probabilities: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, lt=1)]] = {}
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """The flat form for a searcher: one categorical dimension a parameter."""
+        """The flat form for a searcher: one categorical dimension a parameter.
+
+        Where probabilities are given, the formula's parameters are no dimensions.
+        """
+        fixed = {"protected", "protect_above", "probabilities"}
+        if self.probabilities:
+            fixed.update(FORMULA)
         return {
             name: tuple(getattr(self, name))
             for name in type(self).model_fields
-            if name != "protected"
+            if name not in fixed
         }
 
     def design(self, flat: Mapping[str, Any]) -> Design:
         """The design of a point of `choices()`."""
-        return Design(**flat, protected=self.protected)
+        if not self.probabilities:
+            return Design(**flat, protected=self.protected, protect_above=self.protect_above)
+        given = tuple(self.probabilities.get(i, 0.0) for i in range(max(self.probabilities) + 1))
+        return Design(
+            **flat,
+            expected_dropped=round(sum(given), 6),
+            removable=sum(p > 0 for p in given),
+            temperature=None,
+            cap=max(given),
+            probabilities=given,
+        )
 
     def first_points(self) -> list[dict[str, Any]]:
         """Where the search starts: the default, then a space like the one that the paper released.
@@ -144,6 +187,8 @@ class DesignSpace(BaseModel):
         The latter drops the least worthy layers with equal, high probability.
         """
         default = {name: values[0] for name, values in self.choices().items()}
+        if self.probabilities:
+            return [default]
         released = {
             **default,
             "temperature": min(self.temperature),

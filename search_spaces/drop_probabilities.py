@@ -5,9 +5,10 @@ few-shot removal; neither the paper nor its code gives the formula. Ours is
 
     p_l = min(cap, c · exp(−w_l / temperature)),   w_l = max(0, worth_l) / max_k worth_k
 
-over the `removable` least worthy layers, with c such that the probabilities add up to the expected
-number of dropped layers. Probabilities under `FLOOR` become 0, and what they held is shared among
-the others. At a low temperature the `expected / cap` least worthy layers each get `cap`: the
+over the `removable` least worthy layers that are not protected, with c such that the probabilities
+add up to the expected number of dropped layers. Layers are protected by name, or by their share w_l
+of the worthiest layer's worth. Probabilities under `FLOOR` become 0, and what they held is shared
+among the others. At a low temperature the `expected / cap` least worthy layers each get `cap`: the
 paper's released space (five layers at 0.5) is such a point.
 """
 
@@ -26,6 +27,7 @@ def drop_probabilities(
     temperature: float,
     cap: float,
     protected: Collection[int] = (),
+    protect_above: float | None = None,
 ) -> tuple[float, ...]:
     """Probabilities of removal, one for each layer.
 
@@ -37,6 +39,7 @@ def drop_probabilities(
         temperature: > 0; how sharply removal prefers layers of little worth.
         cap: in (0, 1); the highest probability a layer may get.
         protected: layers that always stay. The worthiest layer always stays as well.
+        protect_above: layers whose share w_l is at least this always stay, too; None: no threshold.
 
     Returns:
         One probability a layer, 0 for those that always stay.
@@ -49,7 +52,10 @@ def drop_probabilities(
     highest = max(max(worth), 1e-12)
     relative = [max(0.0, w) / highest for w in worth]
     worthiest = max(range(len(worth)), key=lambda i: worth[i])
-    candidates = [i for i in range(len(worth)) if i not in set(protected) and i != worthiest]
+    stay = {worthiest, *protected}
+    if protect_above is not None:
+        stay.update(i for i, share in enumerate(relative) if share >= protect_above)
+    candidates = [i for i in range(len(worth)) if i not in stay]
     open_layers = sorted(candidates, key=lambda i: (worth[i], i))[:removable]
     probabilities = [0.0] * len(worth)
     while open_layers:

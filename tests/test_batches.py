@@ -10,7 +10,16 @@ from tiny import synthetic_picture, write_split
 from trainables.data.batches import MIN_VISIBLE, AugmentSettings, training_batch
 from trainables.data.pictures import Pictures
 from trainables.data.pixels import resize_and_pad
-from trainables.data.prompts import choose_kind, generator, inside_point, jittered, tight_box
+from trainables.data.prompts import (
+    as_prompts,
+    centre_point,
+    choose_kind,
+    generator,
+    inside_point,
+    jittered,
+    one_point,
+    tight_box,
+)
 from trainables.sam.segment_anything_import import ResizeLongestSide
 
 PLAIN = AugmentSettings(flip=False, rotate=False)
@@ -195,3 +204,25 @@ def test_kinds_are_drawn_for_mixed_only():
 def test_impossible_augmentations_are_refused(values):
     with pytest.raises(ValidationError, match=next(iter(values))):
         AugmentSettings(**values)
+
+
+def test_the_centre_of_a_mask_is_farthest_from_its_edge():
+    mask = np.zeros((9, 12), dtype=np.bool_)
+    mask[2:7, 3:8] = True
+    assert centre_point(mask).tolist() == [5, 4]
+    mask[:, :] = True  # the picture's border counts as an edge
+    column, row = centre_point(mask)
+    assert row == 4
+    assert column in (4, 5, 6, 7)
+    mask[:, :] = False
+    mask[0, 11] = True
+    assert centre_point(mask).tolist() == [11, 0]
+
+
+def test_the_centre_needs_no_chance():
+    rng = generator(0)
+    mask = np.ones((5, 5), dtype=np.bool_)
+    assert one_point("centre", mask, rng).tolist() == [2, 2]
+    assert rng.random() == generator(0).random()
+    assert choose_kind("centre", rng) == "centre"
+    assert as_prompts("centre", [np.array([2, 2], dtype=np.float32)]).kind == "point"

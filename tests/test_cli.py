@@ -172,7 +172,7 @@ def test_a_standalone_model_is_measured_on_all_splits_as_a_table(
         (["--model", "nowhere"], ["nowhere/subnet.json does not exist"]),
         (["--model", "x", "--subnet", "y"], ["--model: give it or --subnet"]),
         (["--split", "dev"], ["--split: 'dev' is unknown; choose from train, val, test, all"]),
-        (["--prompts", "text"], ["--prompts: 'text' is unknown; choose from box, point, mixed"]),
+        (["--prompts", "text"], ["--prompts: 'text' is unknown; choose from box, point, centre"]),
         (["--pictures", "0"], ["--pictures", "greater than or equal to 1"]),
         (["--min-area", "1000000"], ["evaluation.min_area", "1000000 pixels"]),
         (["data=nowhere"], ["data:", "nowhere is neither"]),

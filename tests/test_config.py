@@ -45,6 +45,15 @@ def test_the_written_form_is_read_back_equal() -> None:
         ("image_size=250", ["image_size", "250", "16"]),
         ("designs.space.metric=[luck]", ["designs.space.metric", "luck", "wanda"]),
         ("designs.space.protected=[12]", ["designs.space.protected", "12", "0 to 11"]),
+        ("designs.space.protect_above=2", ["designs.space.protect_above", "less than", "2"]),
+        ("designs.space.probabilities={12: 0.5}", ["space.probabilities", "12", "0 to 11"]),
+        ("designs.space.probabilities={1: 1.0}", ["space.probabilities.1", "less than 1"]),
+        ("designs.space.probabilities={one: 0.5}", ["space.probabilities", "integer", "one"]),
+        (
+            f"designs.space.probabilities={dict.fromkeys(range(12), 0.5)}",
+            ["space.probabilities", "each of the 12 layers", "leave one out"],
+        ),
+        ("prioritise.worth=dice", ["prioritise.worth", "'miou' or 'embedding'", "dice"]),
         ("final.steps=2", ["final.steps", "designs.steps"]),
         ("resources.train_workers=3", ["training.batch_size", "train_workers"]),
         ("seed", ["'seed'", "KEY=VALUE"]),
@@ -58,6 +67,26 @@ def test_a_mistake_is_one_line_that_names_key_and_remedy(override: str, parts: l
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", [0.3]), ("removable", [1]), ("protected", [0]), ("protect_above", 0.5)],
+)
+def test_what_given_probabilities_leave_without_effect_is_refused(name: str, value: object) -> None:
+    given = {"probabilities": {"1": 0.5}}
+    config = check_config({"designs": {"space": given}}, "here")
+    assert config.designs.space.probabilities == {1: 0.5}
+    assert check_config(config.model_dump(mode="json"), "here") == config
+    with pytest.raises(InputError, match=rf"designs\.space\.{name} has no effect") as caught:
+        check_config({"designs": {"space": {**given, name: value}}}, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_probabilities_can_be_given_on_the_command_line() -> None:
+    for override in ("probabilities.2=0.25", "probabilities={2: 0.25}"):
+        config = load_config(QUICK_START, [f"designs.space.{override}"])
+        assert config.designs.space.probabilities == {2: 0.25}
 
 
 def test_a_file_that_is_no_table_or_no_yaml_is_named(tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ CHANGES = {
     "smallest_ratio": 0.5,
     "spacing": "geometric",
     "protected": (),
+    "protect_above": 0.5,
+    "probabilities": (0.5,),
 }
+GIVEN = {1: 0.5, 5: 0.8, 2: 0.0}
 
 
 @given(st.integers(2, 9), st.floats(0.01, 0.99))
@@ -93,6 +96,33 @@ def test_designs_survive_json_with_their_key():
     assert Design.from_dict(values).key == DESIGN.key
 
 
+def test_given_probabilities_stand_whatever_layers_are_worth():
+    space = DesignSpace(probabilities=GIVEN)
+    (first,) = space.first_points()
+    design = space.design(first)
+    for worth in (WORTH, WORTH[::-1], [0.0] * 8):
+        drawn_up = design.draw_up(worth, [768] * 8)
+        assert drawn_up.drop_probabilities == (0.0, 0.5, 0.0, 0.0, 0.0, 0.8, 0.0, 0.0)
+    assert (design.expected_dropped, design.removable, design.cap) == (1.3, 2, 0.8)
+    assert design.temperature is None
+    assert Design.from_dict(json.loads(json.dumps(design.to_dict()))) == design
+
+
+def test_given_probabilities_leave_the_searcher_what_they_do_not_settle():
+    choices = DesignSpace(probabilities=GIVEN).choices()
+    assert list(choices) == ["metric", "width_count", "smallest_ratio", "spacing"]
+    everything = DesignSpace().choices()
+    assert all(everything[name] == values for name, values in choices.items())
+    assert all(isinstance(v, str | int | float) for values in choices.values() for v in values)
+
+
+def test_a_threshold_reaches_the_space_that_is_drawn_up():
+    space = DesignSpace(protect_above=0.05)
+    design = space.design(space.first_points()[0])
+    drawn_up = design.draw_up(WORTH, [768] * 8)
+    assert drawn_up.removable == (1, 5), "0.03 of 0.5 is more than that share"
+
+
 def test_every_point_of_the_choices_is_a_design_that_draws_up_a_space():
     space = DesignSpace(protected=(0,))
     choices = space.choices()
@@ -118,7 +148,16 @@ def test_the_search_starts_at_the_first_values_and_at_a_space_like_the_papers():
 
 
 @pytest.mark.parametrize(
-    "values", [{"temprature": [0.1]}, {"metric": "wanda"}, {"cap": []}, {"spacing": ["log"]}]
+    "values",
+    [
+        {"temprature": [0.1]},
+        {"metric": "wanda"},
+        {"cap": []},
+        {"spacing": ["log"]},
+        {"protect_above": 0},
+        {"probabilities": {1: 1.0}},
+        {"probabilities": {-1: 0.5}},
+    ],
 )
 def test_design_spaces_refuse_what_they_do_not_know(values):
     with pytest.raises(ValidationError, match=next(iter(values))):

@@ -23,6 +23,7 @@ def arguments(draw: st.DrawFn, worths: st.SearchStrategy[float]) -> dict[str, An
         "temperature": draw(st.floats(0.005, 3)),
         "cap": draw(st.floats(0.1, 0.9)),
         "protected": draw(st.sets(st.integers(0, len(worth) - 1))),
+        "protect_above": draw(st.none() | st.floats(0.01, 1)),
     }
 
 
@@ -49,6 +50,27 @@ def test_protected_layers_and_the_worthiest_stay(values):
     worthiest = values["worth"].index(max(values["worth"]))
     assert all(found[i] == 0 for i in values["protected"] | {worthiest})
     assert sum(p > 0 for p in found) <= values["removable"]
+
+
+@given(anything)
+def test_layers_worth_their_share_of_the_worthiest_stay(values):
+    found = drop_probabilities(**values)
+    ceiling = (values["protect_above"] or 1) * max(values["worth"])
+    for worth, p in zip(values["worth"], found, strict=True):
+        assert p == 0 or worth < ceiling + 1e-12 or ceiling <= 0
+
+
+@given(anything)
+def test_a_threshold_protects_as_names_do(values):
+    highest = max(values["worth"])
+    above = values["protect_above"]
+    named = {
+        i
+        for i, worth in enumerate(values["worth"])
+        if above is not None and max(0.0, worth) / max(highest, 1e-12) >= above
+    }
+    by_name = {"protect_above": None, "protected": values["protected"] | named}
+    assert drop_probabilities(**values) == drop_probabilities(**(values | by_name))
 
 
 @given(anything)

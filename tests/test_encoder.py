@@ -4,7 +4,7 @@ from tiny import random_subnets
 from torch.overrides import TorchFunctionMode
 
 from trainables.sam.encoder import Mlp, elastic, reorder_neurons, sliced_mlp
-from trainables.sam.scores import SCORES, magnitude, order_of
+from trainables.sam.scores import SCORES, order_of
 
 
 class LinearWeights(TorchFunctionMode):
@@ -106,22 +106,21 @@ def test_any_reordering_of_neurons_changes_no_output(sam, images):
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("metric", SCORES)
-def test_after_reordering_neurons_stand_by_descending_score(sam, images, metric):
-    score = SCORES[metric]
-    before = score(elastic(sam.image_encoder), [images])
+@pytest.mark.parametrize("metric", sorted(set(SCORES) - {"random"}))
+def test_after_reordering_neurons_stand_by_descending_score(supernet, batch, metric):
+    before = SCORES[metric](supernet, [batch], 0)
     orders = order_of(before)
     assert all(not torch.equal(order, torch.arange(128)) for order in orders)
-    reorder_neurons(elastic(sam.image_encoder), orders)
-    for old, new in zip(before, score(elastic(sam.image_encoder), [images]), strict=True):
+    reorder_neurons(supernet.encoder, orders)
+    for old, new in zip(before, SCORES[metric](supernet, [batch], 0), strict=True):
         assert (new.diff() <= 1e-6 * new[0]).all()
-        torch.testing.assert_close(new, old.sort(descending=True).values, rtol=1e-5, atol=0)
+        torch.testing.assert_close(new, old.sort(descending=True).values, rtol=1e-4, atol=1e-12)
 
 
-def test_reordering_keeps_the_parameters_in_their_place(sam):
-    before = [p.data_ptr() for p in sam.parameters()]
-    reorder_neurons(elastic(sam.image_encoder), order_of(magnitude(elastic(sam.image_encoder), [])))
-    assert [p.data_ptr() for p in sam.parameters()] == before
+def test_reordering_keeps_the_parameters_in_their_place(supernet):
+    before = [p.data_ptr() for p in supernet.parameters()]
+    reorder_neurons(supernet.encoder, order_of(SCORES["magnitude"](supernet, [], 0)))
+    assert [p.data_ptr() for p in supernet.parameters()] == before
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,13 @@ def test_worth_comes_layer_by_layer_and_keeps_no_graph(supernet, calibration):
     assert [worth.layer for worth in found] == [1, 2, 3]
     assert not any(output.requires_grad for _, output in evaluated)
     assert torch.is_grad_enabled()
+
+
+def test_the_cheap_worth_is_the_same_error_without_decoding(supernet, calibration):
+    whole = list(layer_worth(supernet, calibration))
+    decoded = []
+    supernet.sam.mask_decoder.transformer.register_forward_hook(lambda *_: decoded.append(1))
+    cheap = list(layer_worth(supernet, calibration, "embedding"))
+    assert not decoded
+    assert all(worth.miou_lost is None for worth in cheap)
+    assert [w.embedding_error for w in cheap] == [w.embedding_error for w in whole]

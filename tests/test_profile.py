@@ -15,7 +15,7 @@ from automl.reach import check_reachable, reachable
 from automl.workspace import Workspace
 from search_spaces import InputError, Subnet
 from trainables.costs import latency_ms
-from trainables.footprint import _ResidentMemory
+from trainables.footprint import ResidentMemory
 from trainables.sam.layer_worth import LayerWorth
 from trainables.sam.models import save_state_dict
 
@@ -81,6 +81,15 @@ def test_known_worth_narrows_the_range_to_the_layers_that_go(tmp_path: Path, par
     found = reachable(workspace, [0.5, 0.0, 0.5, 0.0])
     smallest = workspace.costs(narrow((1, 3)))
     assert {cost: bounds.least for cost, bounds in found.items()} == smallest
+
+
+def test_given_probabilities_say_which_layers_go(tmp_path: Path, parent: str) -> None:
+    given = {"model": parent, "designs": {"space": {"probabilities": {0: 0.5, 2: 0.1}}}}
+    workspace = Workspace(check_config(given, "here"), tmp_path / "out")
+    smallest = workspace.costs(narrow((0, 2)))
+    for worth in (None, [0.5, 0.0, 0.5, 0.0]):
+        found = reachable(workspace, worth)
+        assert {cost: bounds.least for cost, bounds in found.items()} == smallest
 
 
 def test_a_constraint_out_of_reach_is_refused_before_anything_runs(
@@ -166,7 +175,7 @@ def test_slow_subnets_are_run_less_often(supernet, space) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_resident_memory_is_its_peak_and_not_what_is_left() -> None:
     torch.ones(2**25)  # what was there before must not hide anything
-    memory = _ResidentMemory()
+    memory = ResidentMemory()
     torch.ones(2**24)  # 64 MiB
     torch.ones(2**23)
     grown = memory.grown()

@@ -1,8 +1,9 @@
+import re
 from html.parser import HTMLParser
 from typing import Any
 
 from automl.config import StudyConfig
-from automl.report import front_figure, report_page
+from automl.report import front_figure, importance_figure, inline_svg, report_page
 
 PARENT: dict[str, Any] = {
     "layers": [0, 1],
@@ -67,6 +68,42 @@ def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
     assert not [s for s in page.sources if not s.startswith("#")]
     for shown in ("aaaa", "bbbb", "0.612", "0.4321", "dddd"):
         assert shown in text
+
+
+def test_equal_results_make_equal_pages() -> None:
+    assert page_of() == page_of()
+
+
+def test_worth_that_was_not_measured_is_left_out() -> None:
+    rows = [{**row, "miou_lost": None} for row in IMPORTANCE]
+    settings = StudyConfig(prioritise={"worth": "embedding"})
+    text = report_page("mine", FRONT, PARENT, [DESIGN], rows, settings, "sqlite:///m.db")
+    assert "follow from the embedding error" in text
+    assert "None" not in text
+    assert len(importance_figure(rows).axes) == 2
+
+
+def test_the_layers_picture_has_worth_and_probabilities() -> None:
+    rows = [
+        {**IMPORTANCE[0], "miou_lost": -0.01, "drop_probability": 0.5},
+        {**IMPORTANCE[1], "attention": "windowed", "drop_probability": 0.0},
+    ]
+    axes = importance_figure(rows).axes
+    drawn = {a.get_ylabel(): [bar.get_height() for bar in a.patches] for a in axes}
+    assert drawn == {
+        "mIoU lost": [-0.01, 0.1],
+        "embedding error": [0.2, 0.2],
+        "drop probability": [0.5, 0.0],
+    }
+    for panel in axes:
+        assert len({bar.get_facecolor() for bar in panel.patches}) == 2
+
+
+def test_two_pictures_in_a_page_share_no_clipping() -> None:
+    texts = [inline_svg(importance_figure(IMPORTANCE), name) for name in ("a", "b")]
+    clips = [set(re.findall(r'clipPath id="([^"]+)"', text)) for text in texts]
+    assert clips[0]
+    assert not clips[0] & clips[1]
 
 
 def test_what_comes_from_the_user_is_escaped() -> None:

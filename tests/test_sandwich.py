@@ -9,11 +9,11 @@ from torch import distributed as dist
 from search_spaces import Subnet, SubnetSpace
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures
-from trainables.sam.sandwich import sandwich_step, sandwich_subnets
+from trainables.sam.sandwich import StepSettings, sandwich_step, sandwich_subnets, shared_layers
 from trainables.sam.supernet import Supernet
 from trainables.supernet import TrainingSettings, train_supernet
 
-UNCLIPPED = 1e9
+UNCLIPPED = StepSettings(max_norm=1e9)
 
 
 def state_of(supernet):
@@ -65,7 +65,7 @@ def test_the_gradient_is_the_mean_of_the_subnets_own_gradients(supernet, batch):
     ]
     losses = [batch_loss(supernet, batch, subnet).item() for subnet in subnets]
     before = [p.detach().clone() for p in parameters]
-    found = sandwich_step(supernet, batch, subnets, optimiser, UNCLIPPED)
+    found = sandwich_step(supernet, [batch], subnets, optimiser, UNCLIPPED)
     assert found == pytest.approx(losses, rel=1e-5)
     for name, p, old, *gradients in zip(names, parameters, before, *own, strict=True):
         mean = torch.stack(gradients).mean(0)
@@ -85,16 +85,16 @@ def _trained(supernet):
 def test_a_second_step_does_not_see_the_gradients_of_the_first(supernet, batch):
     subnets = random_subnets(2)
     optimiser = sgd(supernet, rate=0.0)
-    sandwich_step(supernet, batch, subnets, optimiser, UNCLIPPED)
+    sandwich_step(supernet, [batch], subnets, optimiser, UNCLIPPED)
     first = [p.grad.clone() for p in supernet.trained_parameters()]
-    sandwich_step(supernet, batch, subnets, optimiser, UNCLIPPED)
+    sandwich_step(supernet, [batch], subnets, optimiser, UNCLIPPED)
     again = [p.grad for p in supernet.trained_parameters()]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_layers_that_no_subnet_of_the_step_has_stay_as_they_are(supernet, batch, space):
     before = state_of(supernet)
-    sandwich_step(supernet, batch, [space.smallest], sgd(supernet), UNCLIPPED)
+    sandwich_step(supernet, [batch], [space.smallest], sgd(supernet), UNCLIPPED)
     changed = {name for name, t in supernet.sam.state_dict().items() if not t.equal(before[name])}
     assert space.smallest == Subnet((1,), (16,))
     for name in before:
@@ -106,7 +106,8 @@ def test_layers_that_no_subnet_of_the_step_has_stay_as_they_are(supernet, batch,
 
 def test_the_update_is_clipped_to_the_given_norm(supernet, batch, space):
     before = [p.detach().clone() for p in supernet.trained_parameters()]
-    sandwich_step(supernet, batch, [space.largest], sgd(supernet, rate=1.0), 0.01)
+    settings = StepSettings(max_norm=0.01)
+    sandwich_step(supernet, [batch], [space.largest], sgd(supernet, rate=1.0), settings)
     moved = [p.detach() - old for p, old in zip(supernet.trained_parameters(), before, strict=True)]
     norm = torch.cat([m.flatten() for m in moved]).norm()
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
@@ -114,7 +115,7 @@ def test_the_update_is_clipped_to_the_given_norm(supernet, batch, space):
 
 def test_the_prompt_encoder_has_no_gradient(supernet, batch, space):
     before = {name: t.clone() for name, t in supernet.sam.prompt_encoder.state_dict().items()}
-    sandwich_step(supernet, batch, [space.largest], sgd(supernet), UNCLIPPED)
+    sandwich_step(supernet, [batch], [space.largest], sgd(supernet), UNCLIPPED)
     assert all(p.grad is None for p in supernet.sam.prompt_encoder.parameters())
     after = supernet.sam.prompt_encoder.state_dict()
     assert all(torch.equal(t, after[name]) for name, t in before.items())
@@ -122,12 +123,12 @@ def test_the_prompt_encoder_has_no_gradient(supernet, batch, space):
 
 def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(supernet, batch, space):
     optimiser = torch.optim.AdamW(supernet.trained_parameters(), lr=0.1)
-    sandwich_step(supernet, batch, [space.largest], optimiser, 1.0)
+    sandwich_step(supernet, [batch], [space.largest], optimiser, StepSettings())
     with torch.no_grad():  # in a layer that the smallest subnet does not have
         supernet.sam.image_encoder.blocks[0].attn.proj.bias.fill_(float("nan"))
     before, moments = state_of(supernet), copy.deepcopy(optimiser.state_dict())
     with pytest.raises(FloatingPointError, match="nan"):
-        sandwich_step(supernet, batch, [space.smallest, space.largest], optimiser, 1.0)
+        sandwich_step(supernet, [batch], [space.smallest, space.largest], optimiser, StepSettings())
     exactly = {"rtol": 0, "atol": 0, "equal_nan": True}
     torch.testing.assert_close(state_of(supernet), before, **exactly)
     torch.testing.assert_close(optimiser.state_dict()["state"], moments["state"], **exactly)
@@ -139,7 +140,7 @@ def test_a_gradient_that_is_not_finite_raises_and_leaves_the_weights(supernet, b
     bias.register_hook(lambda gradient: gradient * float("inf"))
     before = state_of(supernet)
     with pytest.raises(FloatingPointError):
-        sandwich_step(supernet, batch, [space.largest], optimiser, 1.0)
+        sandwich_step(supernet, [batch], [space.largest], optimiser, StepSettings())
     assert largest_difference(state_of(supernet), before) == 0
 
 
@@ -160,7 +161,7 @@ def _step_on_share(pictures: Path, rank: int, world_size: int) -> Supernet:
             world_size=world_size,
         )
         subnets = sandwich_subnets(SPACE, step, seed=0, n_random=1)
-        sandwich_step(supernet, share, subnets, optimiser, UNCLIPPED)
+        sandwich_step(supernet, [share], subnets, optimiser, UNCLIPPED)
     return supernet
 
 
@@ -226,3 +227,40 @@ def test_only_process_0_writes_checkpoints(two_processes):
         [True, True],
         [False, False],
     ]
+
+
+@pytest.mark.parametrize(
+    ("subnets", "shared"),
+    [
+        ([Subnet((0, 1), (8, 8)), Subnet((0, 1), (8, 4))], 1),
+        ([Subnet((0, 1), (8, 8)), Subnet((0,), (8,))], 1),
+        ([Subnet((1, 2), (8, 8)), Subnet((1, 2), (8, 8))], 3),
+        ([Subnet((1, 2), (8, 8)), Subnet((1, 3), (8, 8))], 2),
+        ([Subnet((0, 1), (8, 8)), Subnet((1,), (8,))], 0),
+        ([Subnet((0, 3), (8, 8))], 4),
+    ],
+)
+def test_the_layers_that_all_subnets_of_a_step_have_alike_are_counted(subnets, shared):
+    assert shared_layers(subnets) == shared
+
+
+def test_layers_run_once_for_all_subnets_give_the_same_gradients(supernet, batch):
+    subnets = [Subnet((0, 1, 2), (64, 128, 128)), Subnet((0, 1, 2), (64, 16, 64))]
+    ran = []
+    supernet.sam.image_encoder.blocks[0].norm1.register_forward_hook(lambda *_: ran.append(0))
+    supernet.sam.image_encoder.blocks[1].norm1.register_forward_hook(lambda *_: ran.append(1))
+    parameters = dict(_trained(supernet))
+    own = [
+        torch.autograd.grad(
+            batch_loss(supernet, batch, subnet), parameters.values(), materialize_grads=True
+        )
+        for subnet in subnets
+    ]
+    ran.clear()
+    sandwich_step(supernet, [batch], subnets, sgd(supernet), UNCLIPPED)
+    assert ran == [0, 1, 1]
+    for (name, p), *gradients in zip(parameters.items(), *own, strict=True):
+        mean = torch.stack(gradients).mean(0)
+        found = torch.zeros_like(p) if p.grad is None else p.grad
+        scale = float(mean.abs().max()) + 1e-6
+        torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5 * scale, msg=name)

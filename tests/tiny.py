@@ -15,6 +15,7 @@ from torch import Tensor
 
 from search_spaces import Subnet, SubnetSpace
 from trainables.data.batches import Batch
+from trainables.data.prompts import Prompts
 from trainables.data.reader import AnnotatedObject
 from trainables.data.readers.masks import rle_of
 from trainables.data.table import SCHEMA, RowWriter, object_rows
@@ -74,6 +75,18 @@ def batch_loss(supernet: Supernet, batch: Batch, subnet: Subnet) -> Tensor:
         logits, ious = decode_masks(supernet.sam, embedding[None], encoded)
         losses.append(segmentation_loss(logits, ious, targets, prompts))
     return torch.stack(losses).mean()
+
+
+def labelled(pictures: Tensor) -> Batch:
+    """Pictures [B, 3, S, S] with two objects in each, asked for with boxes and points in turn."""
+    side = pictures.shape[-1]
+    targets = torch.zeros(2, side, side)
+    targets[0, : side // 2, : side // 3] = 1
+    targets[1, side // 4 :, side // 2 :] = 1
+    boxes = torch.tensor([[0, 0, side // 3, side // 2], [side // 2, side // 4, side, side]])
+    points = torch.tensor([[[2, 3]], [[side - 4, side - 2]]])
+    asked = (Prompts(boxes=boxes.float()), Prompts(points=points.float()))
+    return Batch(pictures, [targets] * len(pictures), [asked[i % 2] for i in range(len(pictures))])
 
 
 def synthetic_picture(

@@ -73,9 +73,9 @@ def _measure_here(model: str, image_size: int, subnet: Subnet) -> Footprint:
     cuda = torch.cuda.is_available()
     encoder = elastic(parent_encoder(model, image_size).build())
     encoder.to("cuda" if cuda else "cpu").eval()
-    memory: _GpuMemory | _ResidentMemory
+    memory: GpuMemory | ResidentMemory
     for runs in (0, 5):
-        memory = _GpuMemory() if cuda else _ResidentMemory()
+        memory = GpuMemory() if cuda else ResidentMemory()
         latency = latency_ms(encoder, subnet, runs, BUDGET_S)
         grown = memory.grown()
         # A first run also loads code, which is not what the subnet needs; beside what a slow one
@@ -86,7 +86,7 @@ def _measure_here(model: str, image_size: int, subnet: Subnet) -> Footprint:
     return Footprint(latency, grown, device, torch.get_num_threads())
 
 
-class _GpuMemory:
+class GpuMemory:
     """Growth of this process's allocated GPU memory, at its peak since this was made."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class _GpuMemory:
         return torch.cuda.max_memory_allocated() - self._before
 
 
-class _ResidentMemory:
+class ResidentMemory:
     """Growth of this process's resident memory, at its peak since this was made."""
 
     def __init__(self) -> None:

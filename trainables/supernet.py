@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from search_spaces.errors import InputError
 from search_spaces.subnet import SubnetSpace
@@ -18,34 +18,33 @@ from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures
 from trainables.data.prompts import PromptKind
 from trainables.sam.models import read_state_dict, save_state_dict
-from trainables.sam.sandwich import sandwich_step, sandwich_subnets
+from trainables.sam.sandwich import StepSettings, sandwich_step, sandwich_subnets
 from trainables.sam.supernet import Supernet
 
 WEIGHTS, OPTIMISER, STATE = "supernet.safetensors", "optimiser.pt", "state.json"
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(StepSettings):
     """How a supernet is trained.
 
     Args:
         batch_size: pictures of all processes together.
+        accumulation: parts that a process takes its pictures in, one after the other, to save
+            memory; the gradient is the same.
         learning_rate: at its peak.
         weight_decay: of matrices; biases, norms and positions have none.
         warmup: steps of linear growth before the cosine.
-        max_norm: gradients are clipped to it.
         n_random: random subnets a step, beside largest and smallest.
         max_objects: objects prompted in a training picture at most.
         checkpoint_every: steps.
         augment: how pictures are varied.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     batch_size: int = Field(4, ge=1)
+    accumulation: int = Field(1, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: int = Field(5, ge=0)
-    max_norm: float = Field(1.0, gt=0)
     n_random: int = Field(1, ge=0)
     max_objects: int = Field(8, ge=1)
     checkpoint_every: int = Field(20, ge=1)
@@ -133,7 +132,9 @@ def train_supernet(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, horizon, settings)
         subnets = sandwich_subnets(space, step, seed=seed, n_random=settings.n_random)
-        losses = sandwich_step(supernet, batch, subnets, optimiser, settings.max_norm)
+        losses = sandwich_step(
+            supernet, batch.parts(settings.accumulation), subnets, optimiser, settings
+        )
         done = step + 1
         metrics: dict[str, Any] = {"step": done, "loss": sum(losses) / len(losses)}
         metrics["loss_largest"] = losses[0]

@@ -17,8 +17,8 @@ from trainables.data.prompts import (
     as_prompts,
     choose_kind,
     generator,
-    inside_point,
     jittered,
+    one_point,
     tight_box,
 )
 
@@ -56,6 +56,18 @@ class Batch:
     pictures: Tensor
     targets: list[Tensor]
     prompts: list[Prompts]
+
+    def parts(self, count: int) -> "list[Batch]":
+        """The batch in so many parts of equal size.
+
+        Raises:
+            ValueError: it can't be divided so.
+        """
+        size, rest = divmod(len(self.targets), count)
+        if rest:
+            raise ValueError(f"{len(self.targets)} pictures don't make {count} equal parts")
+        slices = [slice(start, start + size) for start in range(0, len(self.targets), size)]
+        return [Batch(self.pictures[s], self.targets[s], self.prompts[s]) for s in slices]
 
 
 def training_batch(
@@ -119,7 +131,7 @@ def _training_item(
         if kind == "box":
             drawn.append(jittered(tight_box(mask), image_size, rng, augment.box_noise))
         else:
-            drawn.append(inside_point(mask, rng))
+            drawn.append(one_point(kind, mask, rng))
     return image, targets, as_prompts(kind, drawn)
 
 

@@ -6,11 +6,16 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from trainables.data.table import BoolArray
 
-PromptKind = Literal["box", "point", "mixed"]
+DrawnKind = Literal["box", "point", "centre"]
+PromptKind = Literal["box", "point", "centre", "mixed"]
+"""A tight box; one pixel of the mask at random; the pixel farthest from the mask's edge, which is
+how SAM's authors evaluate it (arXiv 2304.02643, section 7.1); or, for `mixed`, the first or the
+second."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,26 @@ def inside_point(mask: BoolArray, rng: np.random.Generator) -> NDArray[np.float3
     return np.array([columns[index], rows[index]], dtype=np.float32)
 
 
-def choose_kind(prompts: PromptKind, rng: np.random.Generator) -> Literal["box", "point"]:
+def centre_point(mask: BoolArray) -> NDArray[np.float32]:
+    """The mask's pixel farthest from what is not of it, the picture's border included: x, y."""
+    distances = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(distances.argmax(), distances.shape)
+    return np.array([column, row], dtype=np.float32)
+
+
+def one_point(kind: DrawnKind, mask: BoolArray, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The point of a kind that asks with one: x, y."""
+    return centre_point(mask) if kind == "centre" else inside_point(mask, rng)
+
+
+def choose_kind(prompts: PromptKind, rng: np.random.Generator) -> DrawnKind:
     """The kind itself, or one of the two at even odds for `mixed`."""
     if prompts == "mixed":
         return "box" if rng.random() < 0.5 else "point"
     return prompts
 
 
-def as_prompts(kind: Literal["box", "point"], drawn: list[NDArray[np.float32]]) -> Prompts:
+def as_prompts(kind: DrawnKind, drawn: list[NDArray[np.float32]]) -> Prompts:
     """Boxes or points of several objects, put together."""
     values = torch.from_numpy(np.stack(drawn))
     return Prompts(boxes=values) if kind == "box" else Prompts(points=values[:, None])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from search_spaces.subnet import Subnet
 
@@ -86,18 +87,46 @@ class ElasticEncoder(nn.Module, ABC):
         widths = tuple(mlp.first.out_features for mlp in self.mlps)
         return Subnet(tuple(range(len(widths))), widths)
 
-    def forward(self, pictures: Tensor, subnet: Subnet) -> Tensor:
-        """Embed normalised pictures [B, 3, S, S] as [B, 256, S/16, S/16]."""
-        return self.head(self.layers(self.stem(pictures), subnet))
+    def forward(self, pictures: Tensor, subnet: Subnet, *, recompute: bool = False) -> Tensor:
+        """Embed normalised pictures [B, 3, S, S] as [B, 256, S/16, S/16].
 
-    def layers(self, tokens: Tensor, subnet: Subnet) -> Tensor:
-        """The subnet's layers, one after the other."""
+        Args:
+            recompute: as in `layers`.
+        """
+        return self.head(self.layers(self.stem(pictures), subnet, recompute=recompute))
+
+    def layers(
+        self,
+        tokens: Tensor,
+        subnet: Subnet,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
+        """The subnet's layers, one after the other.
+
+        Args:
+            tokens: what `stem` gave, or the layers before `start`.
+            subnet: which layers run, and at what widths.
+            start: the first layer of the parent that is looked at.
+            stop: the one before which to stop; None: all.
+            recompute: keep only each block's input for the backward pass, which then runs the block
+                again (arXiv 1604.06174): the same gradients in less memory and more time.
+        """
+        recompute = recompute and torch.is_grad_enabled()
         widths = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
-        for layer in range(len(self.blocks)):
+        for layer in range(len(self.blocks))[start:stop]:
             if layer in widths:
-                tokens = self.run_block(layer, tokens, widths[layer])
+                tokens = self._layer(layer, tokens, widths[layer], recompute)
             tokens = self.run_after(layer, tokens)
         return tokens
+
+    def _layer(self, layer: int, tokens: Tensor, width: int, recompute: bool) -> Tensor:
+        if not recompute:
+            return self.run_block(layer, tokens, width)
+        output: Tensor = checkpoint(self.run_block, layer, tokens, width, use_reentrant=False)
+        return output
 
 
 @singledispatch

@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainables.data.pictures import Picture
 from trainables.data.prompts import (
+    DrawnKind,
     PromptKind,
     Prompts,
     as_prompts,
     choose_kind,
     generator,
-    inside_point,
+    one_point,
     tight_box,
 )
 from trainables.data.table import BoolArray
@@ -89,7 +90,7 @@ def make_examples(
 
 
 def _draw(
-    kind: Literal["box", "point"],
+    kind: DrawnKind,
     objects: Sequence[dict[str, Any]],
     masks: BoolArray,
     resize: ResizeLongestSide,
@@ -101,7 +102,7 @@ def _draw(
         if kind == "box":
             drawn.append(resize.apply_boxes(tight_box(mask)[None], size)[0].astype("float32"))
         else:
-            point = inside_point(mask, generator(seed, row["id"], 1))
+            point = one_point(kind, mask, generator(seed, row["id"], 1))
             drawn.append(resize.apply_coords(point[None], size)[0].astype("float32"))
     return as_prompts(kind, drawn)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -9,32 +10,44 @@ from search_spaces.subnet import Subnet
 from trainables.sam.evaluation import EvaluationSet
 from trainables.sam.supernet import Supernet
 
+WorthKind = Literal["miou", "embedding"]
+"""What counts as a layer's worth: `miou_lost`, or the cheaper `embedding_error`."""
+
 
 @dataclass(frozen=True)
 class LayerWorth:
     """What removing one layer costs.
 
-    `miou_lost` is mIoU of the parent minus mIoU without the layer; `embedding_error` is the mean
-    over pictures of ‖e − e'‖ / ‖e‖ between the embeddings with and without it.
+    `miou_lost` is mIoU of the parent minus mIoU without the layer, None where it was not measured;
+    `embedding_error` is the mean over pictures of ‖e − e'‖ / ‖e‖ between the embeddings with and
+    without it.
     """
 
     layer: int
-    miou_lost: float
+    miou_lost: float | None
     embedding_error: float
 
 
 @torch.no_grad()
-def layer_worth(supernet: Supernet, calibration: EvaluationSet) -> Iterator[LayerWorth]:
-    """Remove each layer of the parent alone and measure; in the order of the layers."""
+def layer_worth(
+    supernet: Supernet, calibration: EvaluationSet, kind: WorthKind = "miou"
+) -> Iterator[LayerWorth]:
+    """Remove each layer of the parent alone and measure; in the order of the layers.
+
+    Args:
+        supernet: the parent's weights.
+        calibration: pictures with their prompts.
+        kind: `embedding` leaves out the mIoU, and with it every decoding of masks.
+    """
     parent = supernet.largest
-    whole = calibration.evaluate(supernet, parent).miou
+    whole = calibration.evaluate(supernet, parent).miou if kind == "miou" else None
     reference = calibration.embeddings(supernet, parent)
     for layer in parent.layers:
         without = Subnet(
             tuple(i for i in parent.layers if i != layer),
             tuple(w for i, w in enumerate(parent.mlp_widths) if i != layer),
         )
-        lost = whole - calibration.evaluate(supernet, without).miou
+        lost = None if whole is None else whole - calibration.evaluate(supernet, without).miou
         errors = [
             float((e - r).norm() / r.norm())
             for e, r in zip(calibration.embeddings(supernet, without), reference, strict=True)

@@ -1,5 +1,7 @@
 """SAM's training losses (arXiv 2304.02643, appendix A): focal and dice 20:1, and the IoU head."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 from trainables.data.prompts import Prompts
 from trainables.sam.segment_anything_import import Sam
 
+LossKind = Literal["sam", "dice"]
 FOCAL_WEIGHT = 20.0
 
 
@@ -71,7 +74,9 @@ def decode_masks(
     return logits, ious
 
 
-def segmentation_loss(logits: Tensor, ious: Tensor, targets: Tensor, prompts: Prompts) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, ious: Tensor, targets: Tensor, prompts: Prompts, kind: LossKind = "sam"
+) -> Tensor:
     """The loss of one picture's objects, their mean.
 
     One point is ambiguous: of the three masks the best is trained, as in SAM. A box is not: all
@@ -82,9 +87,13 @@ def segmentation_loss(logits: Tensor, ious: Tensor, targets: Tensor, prompts: Pr
         logits: [N, 4, h, w], enlarged here to the targets' size.
         ious: [N, 4] as predicted.
         targets: [N, S, S] in {0, 1}.
+        prompts: what was asked with.
+        kind: `sam`, or `dice` alone for the masks, as SuperSAM (arXiv 2501.08504) has it.
     """
     logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
     wanted = targets[:, None].expand_as(logits)
-    each = FOCAL_WEIGHT * focal(logits, wanted) + dice(logits, wanted)
+    each = dice(logits, wanted)
+    if kind == "sam":
+        each = each + FOCAL_WEIGHT * focal(logits, wanted)
     trained = each if prompts.kind == "box" else each[:, 1:].min(dim=1).values
     return trained.mean() + F.mse_loss(ious, mask_iou(logits.detach(), wanted))

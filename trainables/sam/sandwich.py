@@ -1,17 +1,45 @@
 """The sandwich rule (arXiv 1903.05134): largest, smallest, some random subnets, one update."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field
 from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
 from search_spaces.subnet import Subnet, SubnetSpace
 from trainables.data.batches import Batch
-from trainables.sam.losses import decode_masks, encode_prompts, segmentation_loss
+from trainables.sam.losses import LossKind, encode_prompts
+from trainables.sam.objectives import (
+    Answers,
+    Distillation,
+    answer,
+    answers_loss,
+    distillation_loss,
+)
 from trainables.sam.supernet import Supernet
+
+
+class StepSettings(BaseModel):
+    """How one sandwich step learns.
+
+    Args:
+        loss: `sam` (focal and dice 20:1) or `dice`, SuperSAM's.
+        distillation: what smaller subnets learn from the largest.
+        max_norm: gradients are clipped to it.
+        precision: `fp32`, or `bf16` for matrix products; weights and losses stay fp32.
+        recompute: whether layers run again in the backward pass, to save memory: at 1024 px, say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: LossKind = "sam"
+    distillation: Distillation = Distillation()
+    max_norm: float = Field(1.0, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    recompute: bool = False
 
 
 def sandwich_subnets(space: SubnetSpace, step: int, *, seed: int, n_random: int) -> list[Subnet]:
@@ -24,61 +52,97 @@ def sandwich_subnets(space: SubnetSpace, step: int, *, seed: int, n_random: int)
     return list(dict.fromkeys(drawn))
 
 
+def shared_layers(subnets: Sequence[Subnet]) -> int:
+    """How many of the parent's first layers all subnets have alike, at one width or not at all."""
+    kept = [dict(zip(s.layers, s.mlp_widths, strict=True)) for s in subnets]
+    depth = 1 + max(max(s.layers) for s in subnets)
+    for layer in range(depth):
+        if len({widths.get(layer) for widths in kept}) > 1:
+            return layer
+    return depth
+
+
 def sandwich_step(
     supernet: Supernet,
-    batch: Batch,
+    batches: Sequence[Batch],
     subnets: Sequence[Subnet],
     optimiser: torch.optim.Optimizer,
-    max_norm: float,
+    settings: StepSettings,
 ) -> list[float]:
-    """Accumulate the gradients of all subnets on one batch, then update once.
+    """Accumulate the gradients of all subnets on all batches, then update once.
+
+    The first subnet learns from the labels alone. The others learn from the labels and, where
+    `settings.distillation` says so, from what the first gives on the same pictures (in-place
+    distillation, arXiv 1903.05134).
 
     Args:
         supernet: image encoder and mask decoder are trained.
-        batch: of this process; gradients are averaged over all processes, once.
-        subnets: trained together; each weighs the same.
+        batches: of this process, one after the other; gradients are averaged over them, and once
+            over all processes.
+        subnets: trained together, the largest first; each weighs the same.
         optimiser: keeps its state from step to step.
-        max_norm: gradients are clipped to this norm.
+        settings: of the loss, the precision and the clipping.
 
     Returns:
-        The loss of each subnet.
+        The loss of each subnet, mean over the batches.
 
     Raises:
         FloatingPointError: a loss or a gradient is not finite; the weights are left as they were.
     """
     optimiser.zero_grad(set_to_none=True)
-    device = next(supernet.parameters()).device
-    pictures = batch.pictures.to(device)
-    targets = [target.to(device) for target in batch.targets]
-    encoded = [encode_prompts(supernet.sam, prompts) for prompts in batch.prompts]
-    losses = []
-    for subnet in subnets:
-        loss = _batch_loss(supernet, supernet(pictures, subnet), batch, targets, encoded)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss of {subnet} is {loss.item()}")
-        (loss / len(subnets)).backward()
-        losses.append(loss.item())
+    totals = [0.0] * len(subnets)
+    share = 1 / (len(batches) * len(subnets))
+    for batch in batches:
+        for i, loss in enumerate(_backward(supernet, batch, subnets, settings, share)):
+            totals[i] += loss / len(batches)
     parameters = list(supernet.trained_parameters())
     _average_gradients(parameters)
-    norm = clip_grad_norm_(parameters, max_norm)
+    norm = clip_grad_norm_(parameters, settings.max_norm)
     if not torch.isfinite(norm):
         raise FloatingPointError(f"the gradients' norm is {norm.item()}")
     optimiser.step()
-    return losses
+    return totals
 
 
-def _batch_loss(
+def _backward(
     supernet: Supernet,
-    embeddings: Tensor,
     batch: Batch,
-    targets: list[Tensor],
-    encoded: list[tuple[Tensor, Tensor]],
-) -> Tensor:
-    losses = []
-    for i, prompts in enumerate(batch.prompts):
-        logits, ious = decode_masks(supernet.sam, embeddings[i : i + 1], encoded[i])
-        losses.append(segmentation_loss(logits, ious, targets[i], prompts))
-    return torch.stack(losses).mean()
+    subnets: Sequence[Subnet],
+    settings: StepSettings,
+    share: float,
+) -> Iterator[float]:
+    """Add the gradients of each subnet's loss, times `share`; yields the losses.
+
+    The stem, and the layers after it that no two of the subnets have otherwise, run forward once,
+    and backward once, when all gradients have come together behind them.
+    """
+    device = next(supernet.parameters()).device
+    pictures = batch.pictures.to(device)
+    targets = [target.to(device) for target in batch.targets]
+    prompts = [encode_prompts(supernet.sam, asked) for asked in batch.prompts]
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    encoder, start = supernet.encoder, shared_layers(subnets)
+    with precision:
+        shared = encoder.layers(
+            encoder.stem(pictures), subnets[0], stop=start, recompute=settings.recompute
+        )
+    tokens = shared.detach().requires_grad_()
+    teacher: Answers | None = None
+    for subnet in subnets:
+        with precision:
+            found = answer(
+                supernet, tokens, subnet, prompts, start=start, recompute=settings.recompute
+            )
+        loss = answers_loss(found, targets, batch.prompts, settings.loss)
+        if teacher is not None:
+            loss = loss + distillation_loss(found, teacher, settings.distillation)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss of {subnet} is {loss.item()}")
+        (loss * share).backward()
+        if teacher is None and len(subnets) > 1:
+            teacher = found.detached()
+        yield loss.item()
+    shared.backward(tokens.grad)
 
 
 def _average_gradients(parameters: list[torch.nn.Parameter]) -> None:

@@ -89,13 +89,16 @@ from segment_anything.modeling import (  # noqa: E402
 )
 from segment_anything.modeling.common import LayerNorm2d, MLPBlock  # noqa: E402
 from segment_anything.modeling.image_encoder import (  # noqa: E402
+    Attention,
     Block,
+    get_rel_pos,
     window_partition,
     window_unpartition,
 )
 from segment_anything.utils.transforms import ResizeLongestSide  # noqa: E402
 
 __all__ = [
+    "Attention",
     "Block",
     "ImageEncoderViT",
     "LayerNorm2d",
@@ -107,6 +110,7 @@ __all__ = [
     "SamAutomaticMaskGenerator",
     "SamPredictor",
     "TwoWayTransformer",
+    "get_rel_pos",
     "window_partition",
     "window_unpartition",
 ]

@@ -47,7 +47,11 @@ class Supernet(nn.Module):
         yield from self.sam.image_encoder.parameters()
         yield from self.sam.mask_decoder.parameters()
 
-    def forward(self, pictures: Tensor, subnet: Subnet) -> Tensor:
-        """Embed normalised pictures [B, 3, S, S] as [B, 256, S/16, S/16]."""
-        embedding: Tensor = self.encoder(pictures, subnet)
+    def forward(self, pictures: Tensor, subnet: Subnet, *, recompute: bool = False) -> Tensor:
+        """Embed normalised pictures [B, 3, S, S] as [B, 256, S/16, S/16].
+
+        Args:
+            recompute: as in `ElasticEncoder.layers`.
+        """
+        embedding: Tensor = self.encoder(pictures, subnet, recompute=recompute)
         return embedding

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.subnet import Subnet
+from trainables.sam.attention import run_attention
 from trainables.sam.encoder import ElasticEncoder, Mlp, elastic, sliced_mlp
 from trainables.sam.family import EncoderConfig
 from trainables.sam.segment_anything_import import (
@@ -124,11 +125,10 @@ class ElasticViT(ElasticEncoder):
 
 def attend(block: Block, tokens: Tensor) -> Tensor:
     """A block's attention with its residual."""
-    attended: Tensor
+    normed = block.norm1(tokens)
     if block.window_size == 0:
-        attended = block.attn(block.norm1(tokens))
-    else:
-        windows, padded = window_partition(block.norm1(tokens), block.window_size)
-        size = tokens.shape[1:3]
-        attended = window_unpartition(block.attn(windows), block.window_size, padded, size)
+        return tokens + run_attention(block.attn, normed)
+    windows, padded = window_partition(normed, block.window_size)
+    windows = run_attention(block.attn, windows)
+    attended: Tensor = window_unpartition(windows, block.window_size, padded, tokens.shape[1:3])
     return tokens + attended

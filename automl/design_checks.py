@@ -1,0 +1,46 @@
+"""What a space of designs must fit: the parent's layers, the scores that there are, itself."""
+
+from search_spaces.design import FORMULA, DesignSpace
+from search_spaces.errors import InputError
+from trainables.sam.scores import SCORES
+
+
+def check_designs(space: DesignSpace, model: str, depth: int, where: str) -> None:
+    """Check the designs on offer for a parent.
+
+    Args:
+        space: the designs.
+        model: the parent's name.
+        depth: how many layers it has.
+        where: named in errors.
+
+    Raises:
+        InputError: a layer or a score does not exist, no layer is sure to stay, or a parameter
+            would have no effect.
+    """
+    key = f"{where}: designs.space"
+    layers = {"protected": space.protected, "probabilities": tuple(space.probabilities)}
+    for name, named in layers.items():
+        outside = [layer for layer in named if not 0 <= layer < depth]
+        if outside:
+            raise InputError(
+                f"{key}.{name}: {model} has no layer {outside[0]}; its layers are 0 to {depth - 1}"
+            )
+    for metric in space.metric:
+        if metric not in SCORES:
+            raise InputError(
+                f"{key}.metric: {metric!r} is unknown; choose from {', '.join(SCORES)}"
+            )
+    if not space.probabilities:
+        return
+    if sum(p > 0 for p in space.probabilities.values()) == depth:
+        raise InputError(
+            f"{key}.probabilities: each of the {depth} layers may go; leave one out, which always "
+            "stays"
+        )
+    fields = type(space).model_fields
+    for name in (*FORMULA, "protected", "protect_above"):
+        if getattr(space, name) != fields[name].default:
+            raise InputError(
+                f"{key}.{name} has no effect where probabilities are given; leave out one of them"
+            )

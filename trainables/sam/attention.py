@@ -1,0 +1,124 @@
+"""SAM's attention without a table of all pairs of tokens.
+
+Between a query at row h, column w of the grid and a key at row i, column j, SAM adds to the logit
+q·k/√d what its position tables say, q·R_h[h − i] + q·R_w[w − j] (arXiv 2112.01526, section 4.1).
+segment_anything writes this bias, the logits and their softmax down for all pairs. Fused attention
+does not, and here it is given the bias in one of two ways
+(docs/decisions/0005-folded-relative-position.md):
+
+- *in parts*, the bias of so many queries at a time: the quickest on a CPU without gradients;
+- *folded* into longer queries and keys, whose product it is: nothing is written down for pairs,
+  forward or backward.
+
+    q' = [q/√d,  q·R_h[h − 0], q·R_h[h − 1], …,  q·R_w[w − 0], …]     d + H + W long
+    k' = [k,     one-hot of i,                   one-hot of j]
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.sam.segment_anything_import import Attention, get_rel_pos
+
+LARGE_TABLE = 2**23
+"""Logits from which a table of them, 32 MiB in fp32, is worth avoiding without gradients.
+
+Larger blocks come from the system, page by page, each time anew, and leave the cache.
+"""
+
+FOLDED_FROM = 1024
+"""Tokens that attend to each other from which the backward pass is worth folding for: it takes
+somewhat longer on a CPU, but what segment_anything keeps for it grows with their square."""
+
+
+class _Projected(NamedTuple):
+    """Queries, keys, values [B, heads, H·W, d], and the bias by key's row and by key's column."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    row_bias: Tensor  # [B, heads, H·W, H]
+    column_bias: Tensor  # [B, heads, H·W, W]
+
+
+def run_attention(attention: Attention, tokens: Tensor) -> Tensor:
+    """What `attention(tokens)` gives, the cheaper way: [B, H, W, C] to the same.
+
+    Where little is at stake it is segment_anything's own to the bit, else within 1e-5 of it.
+    """
+    batch, height, width, _ = tokens.shape
+    count = height * width
+    attended: Tensor
+    # On tensors without memory costs are counted: those of the form that was published.
+    if tokens.is_meta or not attention.use_rel_pos:
+        attended = attention(tokens)
+    elif tokens.device.type == "cpu" and not torch.is_grad_enabled():
+        large = batch * attention.num_heads * count**2 >= LARGE_TABLE
+        attended = attention_in_parts(attention, tokens) if large else attention(tokens)
+    else:
+        folded = count >= FOLDED_FROM
+        attended = folded_attention(attention, tokens) if folded else attention(tokens)
+    return attended
+
+
+def attention_in_parts(attention: Attention, tokens: Tensor) -> Tensor:
+    """`attention(tokens)`, the bias made for some queries at a time: [B, H, W, C] to the same."""
+    q, k, v, row_bias, column_bias = _project(attention, tokens)
+    batch, heads, count, _ = q.shape
+    part = max(64, LARGE_TABLE // (batch * heads * count))
+    attended = []
+    for start in range(0, count, part):
+        some = slice(start, start + part)
+        bias = row_bias[:, :, some, :, None] + column_bias[:, :, some, None, :]
+        attended.append(
+            F.scaled_dot_product_attention(
+                q[:, :, some], k, v, attn_mask=bias.flatten(3), scale=attention.scale
+            )
+        )
+    return _join_heads(attention, torch.cat(attended, dim=2), tokens)
+
+
+def folded_attention(attention: Attention, tokens: Tensor) -> Tensor:
+    """`attention(tokens)`, the bias folded into queries and keys: [B, H, W, C] to the same.
+
+    Under autocast to bf16 it is nearer to the fp32 result than segment_anything's own: both round
+    queries, keys and the positions' parts of a logit, but here the logit itself stays fp32.
+    """
+    q, k, v, row_bias, column_bias = _project(attention, tokens)
+    batch, height, width, _ = tokens.shape
+    places = _one_hot_places(height, width, q).expand(batch, attention.num_heads, -1, -1)
+    attended = F.scaled_dot_product_attention(
+        torch.cat((q * attention.scale, row_bias, column_bias), dim=-1),
+        torch.cat((k, places), dim=-1),
+        # Zeros: kernels that keep no table exist only for values as long as the keys.
+        F.pad(v, (0, height + width)),
+        scale=1.0,
+    )
+    return _join_heads(attention, attended[..., : v.shape[-1]], tokens)
+
+
+def _project(attention: Attention, tokens: Tensor) -> _Projected:
+    batch, height, width, _ = tokens.shape
+    qkv = attention.qkv(tokens).view(batch, height * width, 3, attention.num_heads, -1)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    rows = get_rel_pos(height, height, attention.rel_pos_h)  # [H, H, d], by query and key
+    columns = get_rel_pos(width, width, attention.rel_pos_w)
+    grid = q.unflatten(2, (height, width))
+    row_bias = torch.einsum("bnhwd,hid->bnhwi", grid, rows).flatten(2, 3)
+    column_bias = torch.einsum("bnhwd,wjd->bnhwj", grid, columns).flatten(2, 3)
+    return _Projected(q, k, v, row_bias, column_bias)
+
+
+def _join_heads(attention: Attention, attended: Tensor, tokens: Tensor) -> Tensor:
+    joined = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3])
+    projected: Tensor = attention.proj(joined)
+    return projected
+
+
+def _one_hot_places(height: int, width: int, like: Tensor) -> Tensor:
+    """Row and column of each token of a grid: [H·W, H + W], a one in each part."""
+    rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, dim=0)
+    columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(height, 1)
+    return torch.cat((rows, columns), dim=1)
