@@ -1,10 +1,10 @@
-"""From how many tokens on folded attention wins; where `FOLDED_FROM` comes from.
+"""Where fused attention wins; what `FUSED_FROM` comes from.
 
     python benchmarks/attention.py [REPEATS]
 
 For grids of several sizes it prints what segment_anything's own attention of ViT-B takes, and how
-many times faster the folded one is, without gradients and with a backward pass: ratios of medians,
-the two one after the other in each repeat. On a GPU, where there is one, in bf16 as well.
+many times faster it is in parts and folded, without gradients, and folded with a backward pass:
+ratios of medians, all in turn in each repeat. On a GPU, where there is one, in bf16 as well.
 """
 
 import statistics
@@ -12,12 +12,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from trainables.sam.attention import FOLDED_FROM, folded_attention
+from trainables.sam.attention import (
+    FUSED_FROM,
+    attention_in_parts,
+    folded_attention,
+)
 from trainables.sam.segment_anything_import import Attention
+
+Fused = Callable[[Attention, Tensor], Tensor]
 
 DIM, HEADS = 768, 12
 GRIDS = [(25, 14), (4, 14), (1, 16), (1, 20), (1, 24), (1, 28), (1, 32), (1, 40), (1, 48), (1, 64)]
@@ -36,30 +43,35 @@ def seconds(run: Callable[[Tensor], Tensor], tokens: Tensor, backward: bool) -> 
 
 
 def compare(
-    attention: Attention, tokens: Tensor, backward: bool, repeats: int
-) -> tuple[float, float]:
-    """Milliseconds of segment_anything's own, and how many times faster the folded one is."""
-    runs = (attention, lambda x: folded_attention(attention, x))
+    attention: Attention, others: list[Fused], tokens: Tensor, backward: bool, repeats: int
+) -> list[float]:
+    """Milliseconds of segment_anything's own, and how many times faster each of the others is."""
+    runs = [attention, *(partial(other, attention) for other in others)]
     taken = [[seconds(run, tokens, backward) for run in runs] for _ in range(repeats + 1)][1:]
-    theirs, ours = (statistics.median(times) for times in zip(*taken, strict=True))
-    return 1000 * theirs, theirs / ours
+    theirs, *ours = (statistics.median(times) for times in zip(*taken, strict=True))
+    return [1000 * theirs, *(theirs / each for each in ours)]
 
 
 def main(repeats: int) -> None:
     torch.set_num_threads(2)
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
-    print(f"folded from {FOLDED_FROM} tokens; {torch.cuda.get_device_name() if cuda else device}")
+    name = torch.cuda.get_device_name() if cuda else device
+    print(f"{name}; fused from {FUSED_FROM} tokens; parts and folded: times faster than theirs")
     for dtype in (torch.float32, torch.bfloat16) if cuda else (torch.float32,):
-        print(f"{dtype}\n   batch     tokens  forward, ms  faster by  with backward, ms  faster by")
+        print(
+            f"{dtype}\n       grid    logits  forward, ms  parts folded  with backward, ms folded"
+        )
         for batch, side in GRIDS:
             attention = Attention(DIM, HEADS, use_rel_pos=True, input_size=(side, side)).to(device)
             tokens = torch.randn(batch, side, side, DIM, device=device, requires_grad=True)
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                forward, both = (compare(attention, tokens, b, repeats) for b in (False, True))
+                fused = [attention_in_parts, folded_attention]
+                forward = compare(attention, fused, tokens, False, repeats)
+                both = compare(attention, fused[1:], tokens, True, repeats)
             print(
-                f"{batch:8} {side:4}² = {side**2:4} {forward[0]:12.1f} {forward[1]:10.2f} "
-                f"{both[0]:18.1f} {both[1]:10.2f}",
+                f"{batch:4} × {side:3}² {batch * HEADS * side**4:9} {forward[0]:12.1f} "
+                f"{forward[1]:6.2f} {forward[2]:6.2f} {both[0]:18.1f} {both[1]:6.2f}",
                 flush=True,
             )
 

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.sam import attention as attention_module
 from trainables.sam.attention import (
-    FOLDED_FROM,
+    FUSED_FROM,
     attention_in_parts,
     folded_attention,
     run_attention,
@@ -50,8 +50,7 @@ def attention_of(dim: int, grid: tuple[int, int]) -> Attention:
 
 @pytest.fixture
 def never_their_own(monkeypatch):
-    monkeypatch.setattr(attention_module, "FOLDED_FROM", 0)
-    monkeypatch.setattr(attention_module, "LARGE_TABLE", 0)
+    monkeypatch.setattr(attention_module, "FUSED_FROM", 0)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -99,7 +98,7 @@ def test_in_bf16_folded_is_nearer_to_the_truth():
 @pytest.mark.parametrize("limit", [0, 2**23])
 @torch.no_grad()
 def test_in_parts_it_is_segment_anythings(name, limit, monkeypatch):
-    monkeypatch.setattr(attention_module, "LARGE_TABLE", limit)
+    monkeypatch.setattr(attention_module, "PART", limit)
     shape, grid = SHAPES[name]
     attention, tokens = attention_of(shape[-1], grid), random_tensor(*shape)
     found = attention_in_parts(attention, tokens)
@@ -108,7 +107,7 @@ def test_in_parts_it_is_segment_anythings(name, limit, monkeypatch):
 
 @torch.no_grad()
 def test_in_parts_only_a_part_of_the_table_is_there(monkeypatch):
-    monkeypatch.setattr(attention_module, "LARGE_TABLE", 0)  # as few queries at once as it takes
+    monkeypatch.setattr(attention_module, "PART", 0)  # as few queries at once as it takes
     attention, tokens = attention_of(32, (16, 16)), random_tensor(1, 16, 16, 32)
     with Sizes() as sizes:
         found = attention_in_parts(attention, tokens)
@@ -116,23 +115,15 @@ def test_in_parts_only_a_part_of_the_table_is_there(monkeypatch):
     torch.testing.assert_close(found, attention(tokens), rtol=0, atol=1e-5)
 
 
-def test_with_gradients_it_is_folded_from_the_border_on():
-    for count, is_folded in ((FOLDED_FROM - 1, False), (FOLDED_FROM, True)):
+@pytest.mark.parametrize("gradients", [False, True])
+def test_only_from_the_border_on_it_is_fused(gradients):
+    fused = folded_attention if gradients else attention_in_parts
+    for count, is_fused in ((FUSED_FROM - 1, False), (FUSED_FROM, True)):
         attention, tokens = attention_of(4, (1, count)), random_tensor(1, 1, count, 4)
-        found = run_attention(attention, tokens)
-        assert torch.equal(found, folded_attention(attention, tokens)) == is_folded
-        assert torch.equal(found, attention(tokens)) != is_folded
-
-
-@torch.no_grad()
-def test_without_gradients_large_tables_are_made_in_parts(monkeypatch):
-    attention, tokens = attention_of(32, (9, 9)), random_tensor(2, 9, 9, 32)
-    table = 2 * HEADS * 81**2
-    for limit, in_parts in ((table, True), (table + 1, False)):
-        monkeypatch.setattr(attention_module, "LARGE_TABLE", limit)
-        found = run_attention(attention, tokens)
-        assert torch.equal(found, attention_in_parts(attention, tokens)) == in_parts
-        assert torch.equal(found, attention(tokens)) != in_parts
+        with torch.set_grad_enabled(gradients):
+            found = run_attention(attention, tokens)
+            assert torch.equal(found, fused(attention, tokens)) == is_fused
+            assert torch.equal(found, attention(tokens)) != is_fused
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ def test_the_written_form_is_read_back_equal() -> None:
         ("training.lr=1", ["training.lr", "learning_rate"]),
         ("training.augment.flop=1", ["training.augment.flop", "flip"]),
         ("training.batch_size=0", ["training.batch_size", "greater than or equal to 1", "0"]),
-        ("prompts=scribble", ["prompts", "'box', 'point' or 'mixed'", "scribble"]),
+        ("prompts=scribble", ["prompts", "'box', 'point', 'centre' or 'mixed'", "scribble"]),
         ("model=vit_x", ["model", "vit_x", "vit_t, vit_b"]),
         ("image_size=250", ["image_size", "250", "16"]),
         ("designs.space.metric=[luck]", ["designs.space.metric", "luck", "wanda"]),

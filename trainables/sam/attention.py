@@ -22,15 +22,11 @@ from torch.nn import functional as F
 
 from trainables.sam.segment_anything_import import Attention, get_rel_pos
 
-LARGE_TABLE = 2**23
-"""Logits from which a table of them, 32 MiB in fp32, is worth avoiding without gradients.
+FUSED_FROM = 1024
+"""Tokens that attend to each other from which fused attention wins (`benchmarks/attention.py`)."""
 
-Larger blocks come from the system, page by page, each time anew, and leave the cache.
-"""
-
-FOLDED_FROM = 1024
-"""Tokens that attend to each other from which the backward pass is worth folding for: it takes
-somewhat longer on a CPU, but what segment_anything keeps for it grows with their square."""
+PART = 2**21
+"""Logits of which the bias is made at a time, 8 MiB in fp32: such parts stay in the cache."""
 
 
 class _Projected(NamedTuple):
@@ -46,28 +42,23 @@ class _Projected(NamedTuple):
 def run_attention(attention: Attention, tokens: Tensor) -> Tensor:
     """What `attention(tokens)` gives, the cheaper way: [B, H, W, C] to the same.
 
-    Where little is at stake it is segment_anything's own to the bit, else within 1e-5 of it.
+    Below `FUSED_FROM` tokens it is segment_anything's own to the bit, else within 1e-5 of it.
     """
-    batch, height, width, _ = tokens.shape
-    count = height * width
-    attended: Tensor
+    count = tokens.shape[1] * tokens.shape[2]
     # On tensors without memory costs are counted: those of the form that was published.
-    if tokens.is_meta or not attention.use_rel_pos:
-        attended = attention(tokens)
-    elif tokens.device.type == "cpu" and not torch.is_grad_enabled():
-        large = batch * attention.num_heads * count**2 >= LARGE_TABLE
-        attended = attention_in_parts(attention, tokens) if large else attention(tokens)
-    else:
-        folded = count >= FOLDED_FROM
-        attended = folded_attention(attention, tokens) if folded else attention(tokens)
-    return attended
+    if count < FUSED_FROM or tokens.is_meta or not attention.use_rel_pos:
+        attended: Tensor = attention(tokens)
+        return attended
+    if tokens.device.type == "cpu" and not torch.is_grad_enabled():
+        return attention_in_parts(attention, tokens)
+    return folded_attention(attention, tokens)
 
 
 def attention_in_parts(attention: Attention, tokens: Tensor) -> Tensor:
     """`attention(tokens)`, the bias made for some queries at a time: [B, H, W, C] to the same."""
     q, k, v, row_bias, column_bias = _project(attention, tokens)
     batch, heads, count, _ = q.shape
-    part = max(64, LARGE_TABLE // (batch * heads * count))
+    part = max(64, PART // (batch * heads * count))
     attended = []
     for start in range(0, count, part):
         some = slice(start, start + part)
