@@ -12,7 +12,9 @@ QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
 @pytest.mark.parametrize("path", sorted(QUICK_START.parent.glob("*.yaml")), ids=lambda p: p.stem)
 def test_what_ships_is_a_valid_configuration(path: Path) -> None:
-    load_config(path, [])
+    config = load_config(path, [])
+    assert check_config(config.model_dump(mode="json"), "here") == config
+    assert config.final.steps >= config.designs.steps
 
 
 def test_overrides_reach_any_depth_and_change_the_hash() -> None:

@@ -29,7 +29,7 @@ from trainables.data.reader import (
     Rejected,
     object_id,
 )
-from trainables.data.readers.loading import load_picture, load_values, mask_of_another_size
+from trainables.data.readers.loading import load_pair
 from trainables.data.readers.masks import components, masks_by_value, rle_of
 from trainables.data.readers.pairing import paired
 from trainables.data.storage import Location
@@ -73,18 +73,11 @@ def read(
 ) -> Iterator[AnnotatedPicture | Rejected]:
     """Read a picture and its map."""
     file, label, kind = item.part["picture"], item.part["map"], item.part["kind"]
-    values = load_values(folder / label, label, channels=1 if kind == "classes" else 3)
-    if isinstance(values, Rejected):
-        yield values
+    pair = load_pair(folder, file, label, channels=1 if kind == "classes" else 3)
+    if isinstance(pair, Rejected):
+        yield pair
         return
-    size = (values.shape[0], values.shape[1])
-    picture = load_picture(folder / file, file, size)
-    if isinstance(picture, Rejected):
-        yield picture
-        return
-    if picture.size != size:
-        yield mask_of_another_size(label, size, picture.size)
-        return
+    picture, values = pair
     names = item.part["names"]
     if kind == "full":
         names = _names_of_full(folder, item.part["json"])

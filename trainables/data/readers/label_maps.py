@@ -13,7 +13,7 @@ from trainables.data.reader import (
     Rejected,
     object_id,
 )
-from trainables.data.readers.loading import load_picture, load_values, mask_of_another_size
+from trainables.data.readers.loading import load_pair
 from trainables.data.readers.masks import masks_by_value, rle_of
 from trainables.data.readers.pairing import paired
 from trainables.data.storage import Location
@@ -40,20 +40,13 @@ def read(
     folder: Location, item: Item, options: ReadOptions
 ) -> Iterator[AnnotatedPicture | Rejected]:
     """Read a picture and its label map."""
-    file, label = item.part["picture"], item.part["label"]
-    values = load_values(folder / label, label, channels=1)
-    if isinstance(values, Rejected):
-        yield values
+    pair = load_pair(folder, item.part["picture"], item.part["label"], channels=1)
+    if isinstance(pair, Rejected):
+        yield pair
         return
-    size = (values.shape[0], values.shape[1])
-    picture = load_picture(folder / file, file, size)
-    if isinstance(picture, Rejected):
-        yield picture
-    elif picture.size != size:
-        yield mask_of_another_size(label, size, picture.size)
-    else:
-        objects = [
-            AnnotatedObject(object_id(item.group, number), CATEGORY, rle_of(mask))
-            for number, mask in (masks_by_value(values) if options.wants(CATEGORY) else ())
-        ]
-        yield AnnotatedPicture(item.group, picture.image, *picture.size, tuple(objects))
+    picture, values = pair
+    objects = [
+        AnnotatedObject(object_id(item.group, number), CATEGORY, rle_of(mask))
+        for number, mask in (masks_by_value(values) if options.wants(CATEGORY) else ())
+    ]
+    yield AnnotatedPicture(item.group, picture.image, *picture.size, tuple(objects))

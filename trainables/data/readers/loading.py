@@ -61,6 +61,29 @@ def load_values(place: Location, file: str, channels: int) -> NDArray[Any] | Rej
     return checked_values(values, file, channels)
 
 
+def load_pair(
+    folder: Location, file: str, label: str, channels: int
+) -> tuple[PlainPicture, NDArray[Any]] | Rejected:
+    """Read a picture and its map, which must be of one size.
+
+    Args:
+        folder: the data set's.
+        file: the picture, below it.
+        label: the map, below it.
+        channels: how many the map must have.
+    """
+    values = load_values(folder / label, label, channels)
+    if isinstance(values, Rejected):
+        return values
+    size = (values.shape[0], values.shape[1])
+    picture = load_picture(folder / file, file, size)
+    if isinstance(picture, Rejected):
+        return picture
+    if picture.size != size:
+        return mask_of_another_size(label, size, picture.size)
+    return picture, values
+
+
 def checked_values(values: NDArray[Any], file: str, channels: int) -> NDArray[Any] | Rejected:
     """A map's values, if they have the channels that they must have and are whole numbers."""
     found = 1 if values.ndim == 2 else values.shape[2]
