@@ -85,3 +85,16 @@ def real_data(name: str) -> Path:
     if root is None or not (Path(root) / name).is_dir():
         pytest.skip(f"SUPERSAM_DATA names no folder with {name}/")
     return Path(root) / name
+
+
+def runs_of(mask):
+    """Run lengths down the columns, zeros first."""
+    flat = np.concatenate([[0], mask.ravel(order="F"), [2]]).astype(int)
+    edges = np.flatnonzero(np.diff(flat[1:])) + 1
+    runs = np.diff(np.concatenate([[0], edges])).tolist()
+    return [0, *runs] if mask[0, 0] else runs
+
+
+def compressed(mask):
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode()}

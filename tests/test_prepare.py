@@ -9,9 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from tiny import write_label_maps
 
@@ -25,7 +22,6 @@ from trainables.data.readers.masks import rle_of
 from trainables.data.splits import SPLITS, SplitRule
 from trainables.data.storage import Location
 from trainables.data.summary import PrepareSummary, read_summary
-from trainables.data.table import decode_masks, object_rows
 
 RULE = SplitRule(val=0.25, test=0.25)
 
@@ -68,27 +64,6 @@ def test_a_limit_lets_no_picture_in_that_it_kept_out_before(own_dataset, splits,
     assert len(before) == len(after) == 3
     assert 0 < len(added) < 3
     assert [name for name in after if name not in added] == before[: 3 - len(added)]
-
-
-@given(st.lists(st.text(max_size=9), unique=True, max_size=20), st.integers(0, 9))
-def test_the_split_of_a_picture_follows_from_its_id_and_the_seed(names, seed):
-    rule = SplitRule(seed=seed)
-    assert all(0 <= rule.rank(name) < 1 for name in names)
-    assert [rule.split(n) for n in names] == [SplitRule(seed=seed).split(n) for n in names]
-
-
-def test_splits_have_about_the_shares_asked_for():
-    rule = SplitRule(val=0.15, test=0.2)
-    found = [rule.split(f"picture-{i}") for i in range(4000)]
-    shares = [found.count(split) / 4000 for split in SPLITS]
-    assert shares == pytest.approx([0.65, 0.15, 0.2], abs=0.025)
-
-
-def test_another_seed_splits_otherwise():
-    names = [f"picture-{i}" for i in range(50)]
-    assert [SplitRule(seed=0).split(n) for n in names] != [
-        SplitRule(seed=1).split(n) for n in names
-    ]
 
 
 def test_pictures_and_masks_come_back_as_they_were(dataset, splits):
@@ -366,27 +341,6 @@ def test_what_workers_import_is_free_of_torch():
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.stdout.strip() == "False", done.stderr
-
-
-@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)))
-def test_masks_survive_run_length_encoding(mask):
-    (row,) = object_rows([AnnotatedObject(7, "object", rle_of(mask))])
-    assert np.array_equal(decode_masks([row, row], *mask.shape), [mask, mask])
-    assert row["area"] == mask.sum()
-
-
-@given(arrays(np.bool_, (9, 13)).filter(lambda mask: mask.any()))
-def test_boxes_are_tight_around_the_mask(mask):
-    (row,) = object_rows([AnnotatedObject(7, "object", rle_of(mask))])
-    x, y, width, height = row["box"]
-    rows, columns = np.nonzero(mask)
-    assert (x, x + width - 1) == (columns.min(), columns.max())
-    assert (y, y + height - 1) == (rows.min(), rows.max())
-
-
-def test_no_rows_are_no_masks():
-    assert object_rows([]) == []
-    assert decode_masks([], 5, 7).shape == (0, 5, 7)
 
 
 def missing_folder(dataset):

@@ -4,17 +4,24 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
-from reading import elsewhere, mask_of, noise, pixels_of, read_all, real_data, reasons, save
+from reading import (
+    compressed,
+    elsewhere,
+    mask_of,
+    noise,
+    pixels_of,
+    read_all,
+    real_data,
+    reasons,
+    runs_of,
+    save,
+)
 
 from trainables.data.reader import ReadOptions, object_id
 from trainables.data.readers import coco, find_reader
 from trainables.data.readers.coco_json import parse
-from trainables.data.readers.masks import BrokenMask, annotated_rle, decompressed
 from trainables.data.storage import Location
 
 HEIGHT, WIDTH = 20, 30
@@ -23,19 +30,6 @@ SQUARE_MASK = np.zeros((HEIGHT, WIDTH), dtype=bool)
 SQUARE_MASK[3:13, 4:14] = True
 BLOB = noise(HEIGHT, WIDTH) > 120
 CATEGORIES = [{"id": 1, "name": "cell"}, {"id": 7, "name": "dust", "supercategory": "dirt"}]
-
-
-def runs_of(mask):
-    """Run lengths down the columns, zeros first."""
-    flat = np.concatenate([[0], mask.ravel(order="F"), [2]]).astype(int)
-    edges = np.flatnonzero(np.diff(flat[1:])) + 1
-    runs = np.diff(np.concatenate([[0], edges])).tolist()
-    return [0, *runs] if mask[0, 0] else runs
-
-
-def compressed(mask):
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
 
 
 def image(number, **more):
@@ -148,32 +142,6 @@ def test_a_polygon_with_one_leg_outside_is_clipped(one):
     mask = mask_of(picture.objects[0])
     assert mask[3:13, :14].all()
     assert mask.sum() == 140
-
-
-@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=40)))
-def test_run_lengths_are_understood_as_they_are_written(mask):
-    text = compressed(mask)["counts"].encode()
-    assert decompressed(text).tolist() == runs_of(mask)
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000), st.data())
-def test_large_run_lengths_are_understood(height, width, data):
-    cut = data.draw(st.integers(0, height * width))
-    mask = np.arange(height * width).reshape(height, width, order="F") >= cut
-    assert decompressed(compressed(mask)["counts"].encode()).tolist() == runs_of(mask)
-
-
-@given(st.text(alphabet="0123456789:;<=>?@abcABC`oO", max_size=12))
-def test_any_text_is_a_mask_or_refused(text):
-    try:
-        rle = annotated_rle({"size": [3, 4], "counts": text}, 3, 4)
-    except BrokenMask:
-        return
-    except Exception as error:
-        assert str(error) == "empty"
-        return
-    assert runs_of(coco_mask.decode(rle).astype(bool)) is not None
-    assert sum(decompressed(rle["counts"]).tolist()) == 12
 
 
 @pytest.mark.parametrize(
