@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from automl.config import load_config
+from automl.config import StudyConfig, load_config
+from automl.latency import latency_notes, latency_table
+from automl.output import CONFIG
 from automl.preparing import prepare_to
 from automl.study import Study
 from automl.tables import (
@@ -74,7 +76,23 @@ def _looking(config: Path, output: Path | None, overrides: list[str] | None) -> 
         settings = load_config(path, overrides or [])
         if output is not None:
             raise
-        return Study(settings, Path("runs") / f"{path.stem}-{settings.key}")
+        return _apart(path, settings)
+
+
+def _leaving(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
+    """As `_looking`, for a command that leaves a file.
+
+    A default directory that is no study's yet stays free: it would be this configuration's from
+    then on.
+    """
+    study = _looking(config, output, overrides)
+    if output is not None or (study.output / CONFIG).exists():
+        return study
+    return _apart(_existing(config), study.config)
+
+
+def _apart(path: Path, settings: StudyConfig) -> Study:
+    return Study(settings, Path("runs") / f"{path.stem}-{settings.key}")
 
 
 def _show(as_json: bool, value: Any, *tables: Any) -> None:
@@ -152,6 +170,28 @@ def profile(
     study = _looking(config, output, overrides)
     value = study.profile()
     _show(as_json, value, profile_table(value), reach_table(value), profile_notes(value))
+
+
+@app.command(epilog="Example: supersam latency model=mobile_sam image_size=512 --threads 1")
+def latency(
+    overrides: Overrides = None,
+    config: Config = QUICK_START,
+    output: Output = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the CPU; as many as it has if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what the encoder's parts take on this machine, to predict any subnet's latency.
+
+    Needs neither data nor weights. Leaves latency.json in the study's directory, or in one of its
+    own where there is no study yet.
+    """
+    study = _leaving(config, output, overrides)
+    value = study.latency(threads)
+    where = f"The table: {study.output / 'latency.json'}"
+    value = {"output": str(study.output), **value}
+    _show(as_json, value, latency_table(value), latency_notes(value), where)
 
 
 @app.command(epilog="Example: supersam prioritise --output runs/a")

@@ -231,7 +231,7 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
     except ValidationError as error:
         raise InputError(f"{where}: {_first_mistake(error)}") from error
     encoder = parent_encoder(config.model, config.image_size)
-    check_designs(config.designs.space, config.model, encoder.depth, where)
+    check_designs(config.designs.space, config.model, encoder, where)
     if config.prepare.tile is not None and config.prepare.tile_overlap >= config.prepare.tile:
         raise InputError(
             f"{where}: prepare.tile_overlap is {config.prepare.tile_overlap}, and must be less "

@@ -1,24 +1,25 @@
-"""What a space of designs must fit: the parent's layers, the scores that there are, itself."""
+"""What a space of designs must fit: the parent's layers and heads, the scores there are, itself."""
 
 from search_spaces.design import FORMULA, DesignSpace
 from search_spaces.errors import InputError
+from trainables.sam.family import EncoderConfig
 from trainables.sam.scores import SCORES
 
 
-def check_designs(space: DesignSpace, model: str, depth: int, where: str) -> None:
+def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where: str) -> None:
     """Check the designs on offer for a parent.
 
     Args:
         space: the designs.
         model: the parent's name.
-        depth: how many layers it has.
+        encoder: the parent's.
         where: named in errors.
 
     Raises:
         InputError: a layer or a score does not exist, no layer is sure to stay, or a parameter
             would have no effect.
     """
-    key = f"{where}: designs.space"
+    key, depth = f"{where}: designs.space", encoder.depth
     layers = {"protected": space.protected, "probabilities": tuple(space.probabilities)}
     for name, named in layers.items():
         outside = [layer for layer in named if not 0 <= layer < depth]
@@ -31,6 +32,11 @@ def check_designs(space: DesignSpace, model: str, depth: int, where: str) -> Non
             raise InputError(
                 f"{key}.metric: {metric!r} is unknown; choose from {', '.join(SCORES)}"
             )
+    if space.has_elastic_heads and max(encoder.full_heads, default=0) < 2:
+        raise InputError(
+            f"{key}.smallest_heads: {model} has no attention heads that a subnet could go without; "
+            "leave it out"
+        )
     if not space.probabilities:
         return
     if sum(p > 0 for p in space.probabilities.values()) == depth:

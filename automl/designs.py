@@ -41,6 +41,7 @@ DESIGNS = pa.schema(
         ("width_count", pa.int64()),
         ("smallest_ratio", pa.float64()),
         ("spacing", pa.string()),
+        ("smallest_heads", pa.float64()),
         ("protected", pa.list_(pa.int64())),
         ("protect_above", pa.float64()),
         ("probabilities", pa.list_(pa.float64())),

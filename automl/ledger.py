@@ -4,7 +4,7 @@ Each search writes a part of its own (`ledger/WEIGHTS.parquet`); a study that is
 in `evaluations.parquet`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("pictures", pa.int64()),  # how much of the split: the fidelity
         ("layers", pa.list_(pa.int64())),
         ("mlp_widths", pa.list_(pa.int64())),
+        ("heads", pa.list_(pa.int64())),  # empty where every layer has all of the parent's
         ("encoder_params", pa.int64()),
         ("params", pa.int64()),
         ("encoder_macs", pa.int64()),
@@ -59,6 +60,24 @@ def mlp_share(row: Row, parent: Row) -> float:
     full = dict(zip(parent["layers"], parent["mlp_widths"], strict=True))
     kept = zip(row["layers"], row["mlp_widths"], strict=True)
     return fmean(width / full[layer] for layer, width in kept)
+
+
+def has_fewer_heads(rows: Iterable[Row]) -> bool:
+    """Whether some subnet has fewer attention heads than the parent: then tables show them."""
+    return any(row.get("heads") for row in rows)
+
+
+def heads_share(row: Row, full_heads: Sequence[int]) -> float:
+    """The mean over kept layers of each attention's share of the parent's heads.
+
+    Args:
+        row: of a subnet.
+        full_heads: the parent's heads in each of its layers.
+    """
+    if not row.get("heads"):
+        return 1.0
+    kept = zip(row["layers"], row["heads"], strict=True)
+    return fmean(heads / full_heads[layer] for layer, heads in kept)
 
 
 class Ledger:

@@ -4,6 +4,7 @@ Each function runs as one Ray task and yields as it goes on, so that progress ca
 """
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from automl.ledger import Row
@@ -18,7 +19,7 @@ from trainables.subnet import score_subnet
 
 
 def prioritise(workspace: Workspace) -> Iterator[int]:
-    """Score neurons, measure layers, write `importance.parquet`.
+    """Score neurons and heads, measure layers, write `importance.parquet`.
 
     Yields:
         Steps done, of `prioritise_steps`.
@@ -27,7 +28,10 @@ def prioritise(workspace: Workspace) -> Iterator[int]:
     supernet = workspace.parent()
     scores = {}
     for done, name in enumerate(metrics, start=1):
-        scores[name] = SCORES[name](supernet, workspace.calibration(), config.seed)
+        scored = workspace.scored(supernet.encoder, name)
+        units = list(chain.from_iterable(scored.values()))
+        found = iter(SCORES[name](supernet, workspace.calibration(), config.seed, units))
+        scores.update({column: list(islice(found, len(part))) for column, part in scored.items()})
         yield done
     worth = []
     removal = workspace.examples("train", config.prioritise.worth_pictures)
@@ -47,14 +51,16 @@ def measure_parent(workspace: Workspace) -> Iterator[Row]:
     """The parent's own figures, and what the objects' boxes would score as masks.
 
     Yields:
-        A row on val, then one on test.
+        A row on val, then one on test; with `full_heads`, the heads of each layer where a subnet
+        can have fewer.
     """
     supernet = workspace.parent()
+    full_heads = list(workspace.encoder.full_heads)
     for split in ("val", "test"):
         examples = workspace.examples(split)
         batch_size = workspace.config.evaluation.batch_size
         row = score_subnet(supernet, supernet.largest, examples, split, batch_size)
-        yield {**row, f"box_miou_{split}": examples.box_miou()}
+        yield {**row, "full_heads": full_heads, f"box_miou_{split}": examples.box_miou()}
 
 
 def measure_on_test(workspace: Workspace, weights: Path, front: list[Row]) -> Iterator[Row]:

@@ -31,6 +31,7 @@ def profile(workspace: Workspace, console: Console) -> dict[str, Any]:
 
     Returns:
         A JSON object: `subnets` has a row for each of `NAMES` (the largest is the parent itself),
+        `full_heads` the heads of each layer of the parent where a subnet can have fewer,
         `reachable` for each cost the range over all designs on offer, with the ceiling that is
         asked for and whether some design can keep it.
 
@@ -69,6 +70,7 @@ def profile(workspace: Workspace, console: Console) -> dict[str, Any]:
         "design": design.key,
         "designs": design_count(workspace),
         "space_size": space.size,
+        "full_heads": list(workspace.encoder.full_heads),
         "worth": "unneeded" if offered.probabilities else "measured" if measured else "unknown",
         "subnets": subnets,
         "reachable": {

@@ -10,7 +10,8 @@ from ray.tune.search.hyperopt import HyperOptSearch
 
 from automl.pareto import objectives
 from search_spaces.constraints import Constraint
-from search_spaces.subnet import Subnet, SubnetSpace
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
 
 TRADE_OFFS = (0.5, 0.3, 0.7)
 """Weights of mIoU against MACs saved; one HyperOpt search each, asked in turn."""
@@ -28,6 +29,18 @@ def scalarised(saved: float, miou: float, weight: float) -> float:
     """
     missing = (1 - weight) * (1 - saved), weight * (1 - miou)
     return -(max(missing) + 0.05 * sum(missing))
+
+
+class _NoChoice(Searcher):
+    """Proposes the one point of a space without dimensions, which HyperOpt refuses."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        return {}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        pass
 
 
 class SubnetProposals(Searcher):
@@ -63,17 +76,18 @@ class SubnetProposals(Searcher):
         self._constraints = constraints
         self._known = known
         ladder = [space.to_flat(subnet) for subnet in space.ladder(RUNGS)]
-        self._searches = [
+        dimensions = {name: tune.choice(list(o)) for name, o in space.choices().items()}
+        self._searches: list[Searcher] = [
             HyperOptSearch(
-                space=HyperOptSearch.convert_search_space(
-                    {name: tune.choice(list(o)) for name, o in space.choices().items()}
-                ),
+                space=HyperOptSearch.convert_search_space(dimensions),
                 metric="objective",
                 mode="max",
                 points_to_evaluate=ladder,
                 n_initial_points=STARTUP,
                 random_state_seed=seed + i,
             )
+            if dimensions
+            else _NoChoice()
             for i in range(len(TRADE_OFFS))
         ]
         self._pending: dict[str, tuple[int, Subnet]] = {}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from automl.workspace import Workspace
 from search_spaces.constraints import CONSTRAINED
 from search_spaces.errors import InputError
-from search_spaces.subnet import Subnet, SubnetSpace
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,9 @@ def equal_worth(workspace: Workspace) -> list[float]:
 
 def _most_saving(workspace: Workspace, space: SubnetSpace) -> Iterator[Subnet]:
     """For each cost the subnet without those layers, as many as `space` lets go, that cost most."""
-    narrow = Subnet(tuple(range(space.depth)), tuple(widths[0] for widths in space.widths))
     protected = workspace.config.designs.space.protected
-    open_layers = [layer for layer in narrow.layers if layer not in protected]
-    without = {layer: workspace.costs(_without(narrow, {layer})) for layer in open_layers}
+    open_layers = [layer for layer in range(space.depth) if layer not in protected]
+    without = {layer: workspace.costs(space.narrowest_without({layer})) for layer in open_layers}
     for cost in CONSTRAINED:
         costliest = sorted(open_layers, key=lambda layer: without[layer][cost])
-        yield _without(narrow, set(costliest[: len(space.removable)]))
-
-
-def _without(subnet: Subnet, gone: set[int]) -> Subnet:
-    kept = [
-        pair for pair in zip(subnet.layers, subnet.mlp_widths, strict=True) if pair[0] not in gone
-    ]
-    return Subnet(tuple(layer for layer, _ in kept), tuple(width for _, width in kept))
+        yield space.narrowest_without(costliest[: len(space.removable)])

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from automl.config import StudyConfig
 from automl.files import write_text
-from automl.ledger import Row, mlp_share, read_rows
+from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.tracking import tracking_uri
 from automl.workspace import Workspace
 
@@ -129,6 +129,9 @@ def report_page(
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         mlp_share=mlp_share,
+        heads_share=heads_share,
+        fewer_heads=has_fewer_heads(front),
+        elastic_heads=config.designs.space.has_elastic_heads,
         designs=sorted(designs, key=lambda row: -row["hypervolume"]),
         importance=importance,
         config=config.model_dump(mode="json"),

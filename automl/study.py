@@ -11,6 +11,7 @@ from automl import measure, stages
 from automl.cluster import connect
 from automl.config import StudyConfig
 from automl.evaluation import check_split, evaluate, find_model
+from automl.latency import measure_latency
 from automl.ledger import Row, read_rows
 from automl.output import check_inputs, check_output, claim_output, data_source
 from automl.profile import profile
@@ -144,6 +145,16 @@ class Study:
         Needs no data, and writes nothing.
         """
         return profile(self.workspace, self._console)
+
+    def latency(self, threads: int | None = None) -> dict[str, Any]:
+        """Measure a latency table here, and write it; see `automl.latency.measure_latency`.
+
+        Needs neither data nor weights.
+
+        Args:
+            threads: of the CPU; None: as many as torch has.
+        """
+        return measure_latency(self.workspace, self._console, threads)
 
     def evaluate(
         self,

@@ -1,10 +1,11 @@
 """Results as tables for people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
-from automl.ledger import Row, mlp_share
+from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from trainables.data.summary import PrepareSummary
 
 AP_NAMES = {
@@ -17,7 +18,7 @@ AP_NAMES = {
 }
 
 
-def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in left:
         table.add_column(name)
@@ -45,30 +46,38 @@ def left_out_table(summary: PrepareSummary) -> Table:
 
 def front_table(front: list[Row], parent: dict[str, Any]) -> Table:
     """Every front subnet beside the parent, largest first."""
+    full_heads = parent["full_heads"] if has_fewer_heads(front) else None
+    names = ("enc. params", "smaller", "enc. MACs", "latency", "mIoU val", "mIoU test")
     table = _table(
         "The front, beside the pretrained parent",
         ("subnet",),
-        (
-            "layers",
-            "mean MLP",
-            "enc. params",
-            "smaller",
-            "enc. MACs",
-            "latency",
-            "mIoU val",
-            "mIoU test",
-        ),
+        (*_shape_names(full_heads), *names),
     )
-    table.add_row("parent", *_front_cells(parent, parent), style="bold", end_section=True)
+    table.add_row(
+        "parent", *_front_cells(parent, parent, full_heads), style="bold", end_section=True
+    )
     for row in sorted(front, key=lambda row: -row["encoder_macs"]):
-        table.add_row(row["subnet"], *_front_cells(row, parent))
+        table.add_row(row["subnet"], *_front_cells(row, parent, full_heads))
     return table
 
 
-def _front_cells(row: dict[str, Any], parent: dict[str, Any]) -> list[str]:
+def _shape_names(full_heads: Sequence[int] | None) -> list[str]:
+    """What tables call a subnet's shape; heads only where some subnet has fewer."""
+    return ["layers", "mean MLP", *(["mean heads"] if full_heads else [])]
+
+
+def _shape_cells(
+    row: dict[str, Any], parent: dict[str, Any], full_heads: Sequence[int] | None
+) -> list[str]:
+    heads = [f"{heads_share(row, full_heads):.0%}"] if full_heads else []
+    return [str(len(row["layers"])), f"{mlp_share(row, parent):.0%}", *heads]
+
+
+def _front_cells(
+    row: dict[str, Any], parent: dict[str, Any], full_heads: Sequence[int] | None
+) -> list[str]:
     return [
-        str(len(row["layers"])),
-        f"{mlp_share(row, parent):.0%}",
+        *_shape_cells(row, parent, full_heads),
         f"{row['encoder_params'] / 1e6:.2f} M",
         f"{1 - row['encoder_params'] / parent['encoder_params']:.0%}",
         f"{row['encoder_macs'] / 1e9:.2f} G",
@@ -80,25 +89,16 @@ def _front_cells(row: dict[str, Any], parent: dict[str, Any]) -> list[str]:
 
 def profile_table(profile: dict[str, Any]) -> Table:
     """What subnets cost before any training."""
-    names = (
-        "layers",
-        "mean MLP",
-        "params",
-        "enc. params",
-        "smaller",
-        "enc. MACs",
-        "latency",
-        "peak memory",
-    )
+    full_heads = profile["full_heads"] if has_fewer_heads(profile["subnets"]) else None
+    names = ("params", "enc. params", "smaller", "enc. MACs", "latency", "peak memory")
     title = f"{profile['model']} at {profile['image_size']} px, before any training"
-    table = _table(title, ("subnet",), names)
+    table = _table(title, ("subnet",), (*_shape_names(full_heads), *names))
     parent = profile["subnets"][0]
     for row in profile["subnets"]:
         peak = row["peak_memory"]
         table.add_row(
             row["name"] if row is not parent else "parent, the largest",
-            str(len(row["layers"])),
-            f"{mlp_share(row, parent):.0%}",
+            *_shape_cells(row, parent, full_heads),
             f"{row['params']:,}",
             f"{row['encoder_params']:,}",
             f"{row['smaller_by']:.0%}",
@@ -160,8 +160,16 @@ def importance_table(rows: list[dict[str, Any]]) -> Table:
 
 def designs_table(rows: list[dict[str, Any]]) -> Table:
     """The designs that were tried, best first."""
-    names = ("dropped", "removable", "widths", "smallest", "subnets", "front", "hypervolume")
-    table = _table("Designs tried", ("design", "score"), names)
+    elastic_heads = any((row.get("smallest_heads") or 1.0) < 1 for row in rows)
+    table = _table(
+        "Designs tried",
+        ("design", "score"),
+        (
+            *("dropped", "removable", "widths", "smallest"),
+            *(["fewest heads"] if elastic_heads else []),
+            *("subnets", "front", "hypervolume"),
+        ),
+    )
     for row in sorted(rows, key=lambda row: -row["hypervolume"]):
         table.add_row(
             row["design"],
@@ -170,6 +178,7 @@ def designs_table(rows: list[dict[str, Any]]) -> Table:
             str(row["removable"]),
             str(row["width_count"]),
             f"{row['smallest_ratio']:g}",
+            *([f"{row['smallest_heads']:g}"] if elastic_heads else []),
             f"{row['space_size']:,.0f}",
             str(row["front_size"]),
             f"{row['hypervolume']:.4f}",

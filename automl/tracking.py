@@ -23,7 +23,8 @@ import search_spaces
 import trainables
 from automl import serving
 from automl.config import StudyConfig
-from automl.ledger import Row, mlp_share
+from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
+from search_spaces.subnet import Subnet
 
 REQUIREMENTS = (
     "torch",
@@ -45,6 +46,7 @@ DESIGN_PARAMETERS = (
     "width_count",
     "smallest_ratio",
     "spacing",
+    "smallest_heads",
     "protected",
     "protect_above",
     "probabilities",
@@ -105,7 +107,7 @@ class Tracking:
 
     def log_design(self, record: dict[str, Any]) -> None:
         """Log a design that was tried."""
-        values = {name: record[name] for name in DESIGN_PARAMETERS}
+        values = {name: record.get(name) for name in DESIGN_PARAMETERS}
         parameters = {name: value for name, value in values.items() if value is not None}
         metrics = {
             name: record[name]
@@ -123,8 +125,10 @@ class Tracking:
             "encoder_params_m": round(row["encoder_params"] / 1e6, 4),
             "smaller_by": round(smaller, 4),
             "design": row["design"],
-            "subnet": json.dumps({name: row[name] for name in ("layers", "mlp_widths")}),
+            "subnet": json.dumps(Subnet.from_dict(row).to_dict()),
         }
+        if has_fewer_heads([row]):
+            parameters["heads_ratio_mean"] = round(heads_share(row, parent["full_heads"]), 4)
         name = f"{smaller:.0%} smaller, {len(row['layers'])} layers"
         run, is_new = self._log("subnet", row["subnet"], name, parameters, subnet_metrics(row))
         if is_new or not run.data.tags.get("nas.model"):

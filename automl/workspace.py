@@ -14,12 +14,13 @@ from automl.config import StudyConfig
 from automl.ledger import write_rows
 from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design
-from search_spaces.subnet import Subnet, SubnetSpace
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
 from trainables.costs import CostTable, cost_table
 from trainables.data.batches import Batch
 from trainables.data.calibration import calibration_batches
 from trainables.data.pictures import Pictures
-from trainables.sam.encoder import elastic, reorder_neurons
+from trainables.sam.encoder import ElasticEncoder, elastic
 from trainables.sam.evaluation import EvaluationSet
 from trainables.sam.family import EncoderConfig
 from trainables.sam.layer_worth import LayerWorth, WorthKind
@@ -28,6 +29,7 @@ from trainables.sam.parents import parent_encoder
 from trainables.sam.scores import order_of
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
+from trainables.sam.units import Units, reorder
 
 IMPORTANCE = pa.schema(
     [
@@ -39,7 +41,8 @@ IMPORTANCE = pa.schema(
     ]
 )
 """Columns of `importance.parquet`: one row a layer. Behind them stands `score_NAME` for each score
-that a design may order neurons by: a list with an entry for each neuron of the layer's MLP."""
+that a design may order neurons by: a list with an entry for each neuron of the layer's MLP. Where
+designs offer fewer heads, `score_NAME_heads` has an entry for each head of its attention."""
 WORTH_COLUMNS: dict[WorthKind, str] = {"miou": "miou_lost", "embedding": "embedding_error"}
 
 
@@ -108,7 +111,7 @@ class Workspace:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The scores that a design may order neurons by."""
+        """The scores that a design may order neurons and heads by."""
         return tuple(dict.fromkeys(self.config.designs.space.metric))
 
     def parent(self) -> Supernet:
@@ -117,11 +120,18 @@ class Workspace:
         sam = load_sam(config.model, config.checkpoint_path, config.image_size)
         return Supernet(sam).to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
+    def scored(self, encoder: ElasticEncoder, metric: str) -> dict[str, list[Units]]:
+        """What a score orders: the units of each layer, by their column of `importance.parquet`."""
+        units = {f"score_{metric}": encoder.neurons}
+        if self.config.designs.space.has_elastic_heads:
+            units[f"score_{metric}_heads"] = encoder.attention_heads
+        return units
+
     def prioritised(self, metric: str) -> Supernet:
-        """The parent with its MLP neurons reordered by a score."""
-        supernet = self.parent()
-        scores = [torch.tensor(row[f"score_{metric}"]) for row in self.importance()]
-        reorder_neurons(supernet.encoder, order_of(scores))
+        """The parent with its MLPs' neurons, and its heads where they are scored, reordered."""
+        supernet, rows = self.parent(), self.importance()
+        for column, layers in self.scored(supernet.encoder, metric).items():
+            reorder(layers, order_of([torch.tensor(row[column]) for row in rows]))
         return supernet
 
     def importance(self) -> list[dict[str, Any]]:
@@ -132,7 +142,13 @@ class Workspace:
     def write_importance(
         self, worth: Sequence[LayerWorth], scores: dict[str, list[torch.Tensor]], design: Design
     ) -> None:
-        """Write `importance.parquet`; the drop probabilities are the design's."""
+        """Write `importance.parquet`; the drop probabilities are the design's.
+
+        Args:
+            worth: of each layer.
+            scores: by column, for each layer.
+            design: which one's.
+        """
         encoder = elastic(self._shapes.image_encoder)
         attention = [encoder.attention(block) for block in encoder.blocks]
         rows = [
@@ -141,7 +157,7 @@ class Workspace:
                 "attention": attention[item.layer],
                 "miou_lost": item.miou_lost,
                 "embedding_error": item.embedding_error,
-                **{f"score_{name}": scores[name][item.layer].tolist() for name in scores},
+                **{column: scores[column][item.layer].tolist() for column in scores},
             }
             for item in worth
         ]
@@ -155,7 +171,8 @@ class Workspace:
         space = self.draw_up(design, [row[self._worth_column] for row in rows])
         for row, probability in zip(rows, space.drop_probabilities, strict=True):
             row["drop_probability"] = probability
-        scores = [pa.field(f"score_{name}", pa.list_(pa.float64())) for name in self.metrics]
+        columns = [name for name in rows[0] if name.startswith("score_")]
+        scores = [pa.field(name, pa.list_(pa.float64())) for name in columns]
         write_rows(rows, self.root / "importance.parquet", pa.schema([*IMPORTANCE, *scores]))
 
     def space(self, design: Design) -> SubnetSpace:
@@ -172,7 +189,7 @@ class Workspace:
 
     def draw_up(self, design: Design, worth: Sequence[float]) -> SubnetSpace:
         """The subnets of a design, given what each layer is worth."""
-        return design.draw_up(worth, self.encoder.mlp_widths)
+        return design.draw_up(worth, self.encoder.mlp_widths, self.encoder.full_heads)
 
     @cached_property
     def _shapes(self) -> Sam:

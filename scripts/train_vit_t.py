@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from search_spaces.subnet import SubnetSpace
+from search_spaces.subnet_space import SubnetSpace
 from trainables.data.batches import AugmentSettings
 from trainables.data.pictures import Pictures
 from trainables.sam.evaluation import EvaluationSet

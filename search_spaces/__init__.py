@@ -3,7 +3,8 @@
 from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design, DesignSpace
 from search_spaces.errors import InputError
-from search_spaces.subnet import Subnet, SubnetSpace
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
 
 __all__ = [
     "Constraint",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.content_key import content_key
 from search_spaces.drop_probabilities import FLOOR, drop_probabilities
-from search_spaces.subnet import SubnetSpace
+from search_spaces.subnet_space import SubnetSpace
 
 Spacing = Literal["linear", "geometric"]
 WIDTH_MULTIPLE = 8
@@ -22,10 +22,10 @@ WIDTH_MULTIPLE = 8
 
 
 def slice_ratios(count: int, smallest: float, spacing: Spacing) -> tuple[float, ...]:
-    """Shares of the parent's MLP on offer, ascending, from `smallest` to 1.
+    """Shares of the parent's MLP or attention on offer, ascending, from `smallest` to 1.
 
     Args:
-        count: how many; 1 leaves the full width alone.
+        count: how many; 1 leaves the whole alone.
         smallest: in (0, 1].
         spacing: equal differences (linear) or equal quotients (geometric).
     """
@@ -42,15 +42,16 @@ class Design:
     """One way of drawing up a space.
 
     Args:
-        metric: the neuron score that orders each MLP before it is sliced.
+        metric: the score that orders the neurons of each MLP before it is sliced, and the heads.
         expected_dropped: layers that a random subnet goes without, on average.
         removable: how many layers may go at most.
         temperature: how sharply removal prefers layers of little worth; None where probabilities
             are given.
         cap: the highest drop probability of a layer.
-        width_count: how many widths an MLP may have.
+        width_count: how many widths an MLP, and numbers of heads an attention, may have.
         smallest_ratio: the narrowest MLP as a share of the parent's.
-        spacing: how the widths between are spaced.
+        spacing: how those between are spaced.
+        smallest_heads: the fewest attention heads as a share of the parent's; 1: all stay.
         protected: layers that always stay.
         protect_above: layers worth at least this share of the worthiest one always stay; None:
             no threshold.
@@ -66,6 +67,7 @@ class Design:
     width_count: int
     smallest_ratio: float
     spacing: Spacing
+    smallest_heads: float = 1.0
     protected: tuple[int, ...] = ()
     protect_above: float | None = None
     probabilities: tuple[float, ...] = ()
@@ -73,7 +75,10 @@ class Design:
     @cached_property
     def key(self) -> str:
         """Content hash; every checkpoint, ledger row and MLflow run of a design carries it."""
-        return content_key(asdict(self))
+        values = asdict(self)
+        if self.smallest_heads == 1:  # a design without elastic heads keeps the key that it had
+            del values["smallest_heads"]
+        return content_key(values)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -82,21 +87,33 @@ class Design:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; further entries are ignored."""
+        """The inverse of `to_dict`; further entries are ignored.
+
+        `smallest_heads` may be missing: files from before it was there have no elastic heads.
+        """
+        values = {**values, "smallest_heads": values.get("smallest_heads") or 1.0}
         known = {name: values[name] for name in cls.__dataclass_fields__}
         tuples = {name: tuple(known[name]) for name in ("protected", "probabilities")}
         return cls(**{**known, **tuples})
 
-    def draw_up(self, worth: Sequence[float], full_widths: Sequence[int]) -> SubnetSpace:
+    def draw_up(
+        self, worth: Sequence[float], full_widths: Sequence[int], full_heads: Sequence[int]
+    ) -> SubnetSpace:
         """The space of this design.
 
         Args:
             worth: what removing each layer alone costs.
             full_widths: the parent's MLP width in each layer.
+            full_heads: the parent's attention heads in each layer; empty where a subnet can't have
+                fewer.
         """
         ratios = slice_ratios(self.width_count, self.smallest_ratio, self.spacing)
+        shares = slice_ratios(self.width_count, self.smallest_heads, self.spacing)
+        heads = tuple(_head_counts(full, shares) for full in full_heads)
         return SubnetSpace(
-            tuple(_widths(full, ratios) for full in full_widths), self._drop_probabilities(worth)
+            tuple(_widths(full, ratios) for full in full_widths),
+            self._drop_probabilities(worth),
+            heads if any(len(counts) > 1 for counts in heads) else (),
         )
 
     def _drop_probabilities(self, worth: Sequence[float]) -> tuple[float, ...]:
@@ -120,6 +137,10 @@ def _widths(full: int, ratios: Sequence[float]) -> tuple[int, ...]:
         if ratio < 1
     }
     return tuple(sorted(rounded | {full}))
+
+
+def _head_counts(full: int, shares: Sequence[float]) -> tuple[int, ...]:
+    return tuple(sorted({max(1, round(full * share)) for share in shares} | {full}))
 
 
 FORMULA = ("expected_dropped", "removable", "temperature", "cap")
@@ -149,9 +170,15 @@ class DesignSpace(BaseModel):
     width_count: list[Annotated[int, Field(ge=1)]] = Field([4, 2, 3], min_length=1)
     smallest_ratio: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.25, 0.5], min_length=1)
     spacing: list[Spacing] = Field(["linear", "geometric"], min_length=1)
+    smallest_heads: list[Annotated[float, Field(gt=0, le=1)]] = Field([1.0], min_length=1)
     protected: tuple[int, ...] = ()
     protect_above: float | None = Field(None, gt=0, le=1)
     probabilities: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, lt=1)]] = {}
+
+    @property
+    def has_elastic_heads(self) -> bool:
+        """Whether some design offers fewer attention heads than the parent has."""
+        return min(self.smallest_heads) < 1
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """The flat form for a searcher: one categorical dimension a parameter.

@@ -1,36 +1,43 @@
-"""Subnets of a weight-sharing encoder, and the space that they are drawn from.
+"""Subnets of a weight-sharing encoder.
 
-The two elastic dimensions are those of SuperSAM (arXiv 2501.08504): whole layers are removed, and
-the MLP of a layer that stays is sliced to its first neurons.
+Two elastic dimensions are those of SuperSAM (arXiv 2501.08504): whole layers are removed, and the
+MLP of a layer that stays is sliced to its first neurons. A third is there where a space offers it:
+the attention of a layer that stays is sliced to its first heads.
 """
 
-import math
-import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from search_spaces.content_key import content_key
 
-REMOVED = 0
-"""The width that stands for "this layer is removed" in the flat form of a subnet."""
+
+class LayerSize(NamedTuple):
+    """What a subnet keeps of a layer: neurons of its MLP, and attention heads; None: all heads."""
+
+    mlp_width: int
+    heads: int | None = None
 
 
 @dataclass(frozen=True)
 class Subnet:
-    """Which layers of the parent stay, and how wide each one's MLP is.
+    """Which layers of the parent stay, how wide each one's MLP is, how many heads attend.
 
     Args:
         layers: kept layers, ascending 0-based indices in the parent; at least one.
         mlp_widths: hidden neurons of each kept layer's MLP, one per entry of `layers`.
+        heads: attention heads of each kept layer, one per entry of `layers`. Empty where every
+            layer has all of the parent's, and only there, so that equal subnets have equal keys;
+            `of` sees to it.
 
     Raises:
-        ValueError: the two differ in length, are empty, or are out of order.
+        ValueError: lengths differ, there is no layer, or layers are out of order.
     """
 
     layers: tuple[int, ...]
     mlp_widths: tuple[int, ...]
+    heads: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers or len(self.layers) != len(self.mlp_widths):
@@ -39,6 +46,47 @@ class Subnet:
             raise ValueError(f"kept layers must be ascending and distinct: {self.layers}")
         if min(self.mlp_widths) < 1:
             raise ValueError(f"an MLP needs at least one neuron: {self.mlp_widths}")
+        if self.heads and (len(self.layers) != len(self.heads) or min(self.heads) < 1):
+            raise ValueError(f"each kept layer needs an attention head, or none is named: {self}")
+
+    @classmethod
+    def of(cls, sizes: Mapping[int, LayerSize], full_heads: Sequence[int]) -> Self:
+        """The inverse of `sizes`.
+
+        Args:
+            sizes: what is kept of each kept layer, ascending.
+            full_heads: heads of each layer of the parent; empty where they are not elastic.
+        """
+        full = {layer: full_heads[layer] for layer in sizes} if full_heads else {}
+        heads = {layer: sizes[layer].heads or count for layer, count in full.items()}
+        widths = tuple(size.mlp_width for size in sizes.values())
+        return cls(tuple(sizes), widths, () if heads == full else tuple(heads.values()))
+
+    def sizes(self, full_heads: Sequence[int]) -> dict[int, LayerSize]:
+        """What is kept of each kept layer, in their order.
+
+        Args:
+            full_heads: heads of each layer of the parent; empty where they are not elastic.
+
+        Raises:
+            ValueError: the subnet names heads, and they are not elastic.
+        """
+        if not self.heads:
+            widths = zip(self.layers, self.mlp_widths, strict=True)
+            return {layer: LayerSize(width) for layer, width in widths}
+        if not full_heads:
+            raise ValueError(f"heads are not elastic here: {self}")
+        kept = zip(self.layers, self.mlp_widths, self.heads, strict=True)
+        return {
+            layer: LayerSize(width, None if heads == full_heads[layer] else heads)
+            for layer, width, heads in kept
+        }
+
+    def without(self, gone: Collection[int], full_heads: Sequence[int]) -> Self:
+        """The subnet without some of its layers; `full_heads` as `of` takes them."""
+        sizes = self.sizes(full_heads)
+        left = {layer: size for layer, size in sizes.items() if layer not in gone}
+        return self.of(left, full_heads)
 
     @property
     def depth(self) -> int:
@@ -48,164 +96,22 @@ class Subnet:
     @cached_property
     def key(self) -> str:
         """Content hash: equal subnets have equal keys."""
-        return content_key([self.layers, self.mlp_widths])
+        lists = [self.layers, self.mlp_widths]
+        return content_key([*lists, self.heads] if self.heads else lists)
 
     def to_dict(self) -> dict[str, list[int]]:
         """The JSON form, as it stands in `subnet.json` and in the tables."""
-        return {"layers": list(self.layers), "mlp_widths": list(self.mlp_widths)}
+        return {
+            "layers": list(self.layers),
+            "mlp_widths": list(self.mlp_widths),
+            "heads": list(self.heads),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; further entries are ignored."""
+        """The inverse of `to_dict`; further entries are ignored, and `heads` may be missing."""
         return cls(
             tuple(int(layer) for layer in values["layers"]),
             tuple(int(width) for width in values["mlp_widths"]),
+            tuple(int(heads) for heads in values.get("heads") or ()),
         )
-
-
-def dimension_name(layer: int) -> str:
-    """The flat key under which a searcher sees the width of one layer."""
-    return f"layer_{layer:02d}.width"
-
-
-@dataclass(frozen=True)
-class SubnetSpace:
-    """All subnets that a supernet is trained for.
-
-    Args:
-        widths: for each layer of the parent the MLP widths on offer, ascending; the last is the
-            parent's own.
-        drop_probabilities: for each layer the probability that a random subnet goes without it;
-            0 keeps the layer in every subnet.
-
-    Raises:
-        ValueError: lengths differ, a width list is empty or unordered, a probability is outside
-            [0, 1), or no layer is sure to stay.
-    """
-
-    widths: tuple[tuple[int, ...], ...]
-    drop_probabilities: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.widths) != len(self.drop_probabilities):
-            raise ValueError("a space needs one drop probability for each layer")
-        if any(not w or list(w) != sorted(set(w)) for w in self.widths):
-            raise ValueError(f"widths must be ascending and distinct: {self.widths}")
-        if any(not 0.0 <= p < 1.0 for p in self.drop_probabilities):
-            raise ValueError(f"drop probabilities lie in [0, 1): {self.drop_probabilities}")
-        if all(p > 0.0 for p in self.drop_probabilities):
-            raise ValueError("at least one layer must have drop probability 0")
-
-    @property
-    def depth(self) -> int:
-        """The number of layers of the parent."""
-        return len(self.widths)
-
-    @property
-    def removable(self) -> tuple[int, ...]:
-        """Layers that some subnet goes without, ascending."""
-        return tuple(i for i, p in enumerate(self.drop_probabilities) if p > 0.0)
-
-    @cached_property
-    def largest(self) -> Subnet:
-        """The parent itself."""
-        return Subnet(tuple(range(self.depth)), tuple(w[-1] for w in self.widths))
-
-    @cached_property
-    def smallest(self) -> Subnet:
-        """Every removable layer gone, the narrowest MLP in the others: inside every other."""
-        kept = tuple(i for i, p in enumerate(self.drop_probabilities) if p == 0.0)
-        return Subnet(kept, tuple(self.widths[i][0] for i in kept))
-
-    @cached_property
-    def size(self) -> int:
-        """How many distinct subnets there are."""
-        return math.prod(
-            len(w) + (p > 0.0) for w, p in zip(self.widths, self.drop_probabilities, strict=True)
-        )
-
-    @cached_property
-    def key(self) -> str:
-        """Content hash; every checkpoint of a supernet carries its space's."""
-        return content_key(self.to_dict())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form, as it stands in checkpoints."""
-        return {
-            "widths": [list(w) for w in self.widths],
-            "drop_probabilities": list(self.drop_probabilities),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        return cls(
-            tuple(tuple(int(w) for w in widths) for widths in values["widths"]),
-            tuple(float(p) for p in values["drop_probabilities"]),
-        )
-
-    def sample(self, rng: random.Random) -> Subnet:
-        """Draw a subnet: each layer is dropped by its own probability, widths are uniform."""
-        flat = {}
-        for layer, (widths, p) in enumerate(zip(self.widths, self.drop_probabilities, strict=True)):
-            dropped = rng.random() < p
-            flat[dimension_name(layer)] = REMOVED if dropped else rng.choice(widths)
-        return self.from_flat(flat)
-
-    def ladder(self, rungs: int) -> list[Subnet]:
-        """Evenly shrunk subnets from the largest to the smallest, both included.
-
-        Layers go in the order of their drop probability, all MLPs shrink together. These are the
-        points that a search starts from.
-        """
-        order = sorted(self.removable, key=lambda i: (-self.drop_probabilities[i], i))
-        subnets = []
-        for rung in range(rungs):
-            share = rung / (rungs - 1) if rungs > 1 else 0.0
-            gone = set(order[: round(share * len(order))])
-            kept = tuple(i for i in range(self.depth) if i not in gone)
-            widths = tuple(
-                self.widths[i][round((1 - share) * (len(self.widths[i]) - 1))] for i in kept
-            )
-            subnets.append(Subnet(kept, widths))
-        return list(dict.fromkeys(subnets))
-
-    def contains(self, subnet: Subnet) -> bool:
-        """Whether a random subnet of this space can be `subnet`."""
-        kept = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
-        if max(kept) >= self.depth:
-            return False
-        return all(
-            kept[i] in widths if i in kept else p > 0.0
-            for i, (widths, p) in enumerate(zip(self.widths, self.drop_probabilities, strict=True))
-        )
-
-    def choices(self) -> dict[str, tuple[int, ...]]:
-        """The flat form for a searcher: one categorical dimension a layer.
-
-        A removable layer offers `REMOVED` beside its widths, so that no two points of the flat
-        space stand for the same subnet. Layers without a choice have no dimension.
-        """
-        options = {}
-        for layer, (widths, p) in enumerate(zip(self.widths, self.drop_probabilities, strict=True)):
-            offered = ((REMOVED,) if p > 0.0 else ()) + widths
-            if len(offered) > 1:
-                options[dimension_name(layer)] = offered
-        return options
-
-    def to_flat(self, subnet: Subnet) -> dict[str, int]:
-        """The point of `choices()` that stands for `subnet`."""
-        kept = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
-        return {
-            name: kept.get(int(name.split(".")[0].removeprefix("layer_")), REMOVED)
-            for name in self.choices()
-        }
-
-    def from_flat(self, flat: Mapping[str, int]) -> Subnet:
-        """The subnet of a point of `choices()`; layers that are not named stay at full width."""
-        pairs = [
-            (layer, int(flat.get(dimension_name(layer), widths[-1])))
-            for layer, widths in enumerate(self.widths)
-        ]
-        kept = [(layer, width) for layer, width in pairs if width != REMOVED]
-        return Subnet(tuple(layer for layer, _ in kept), tuple(width for _, width in kept))

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from tiny import CONFIG, random_subnets, random_tensor
+from tiny import HEADED_CONFIG, HEADED_SPACE, random_subnets, random_tensor, tiny_sam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.sam import attention as attention_module
 from trainables.sam.attention import (
     FUSED_FROM,
+    FirstHeads,
     attention_in_parts,
     folded_attention,
     run_attention,
@@ -94,6 +95,17 @@ def test_in_bf16_folded_is_nearer_to_the_truth():
     assert (ours - truth).norm() < 0.75 * (theirs - truth).norm()
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_fewer_heads_are_fused_like_all(gradients):
+    attention, tokens = attention_of(32, (8, 8)), random_tensor(2, 8, 8, 32)
+    first = FirstHeads(attention, 1)
+    with torch.set_grad_enabled(gradients):
+        expected = first(tokens)
+        for fused in (folded_attention, attention_in_parts):
+            torch.testing.assert_close(fused(first, tokens), expected, rtol=0, atol=1e-5)
+            assert not torch.allclose(fused(attention, tokens), expected, atol=1e-2)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("limit", [0, 2**23])
 @torch.no_grad()
@@ -128,17 +140,18 @@ def test_only_from_the_border_on_it_is_fused(gradients):
 
 @torch.no_grad()
 def test_without_position_tables_it_is_segment_anythings(never_their_own):
-    attention, tokens = Attention(8, HEADS), random_tensor(1, 3, 3, 8)
-    assert torch.equal(run_attention(attention, tokens), attention(tokens))
+    whole, tokens = Attention(8, HEADS), random_tensor(1, 3, 3, 8)
+    for attention in (whole, FirstHeads(whole, 1)):
+        assert torch.equal(run_attention(attention, tokens), attention(tokens))
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-@pytest.mark.parametrize("index", range(3))
-def test_an_encoder_that_folds_is_the_standalone_model(
-    sam, images, index, gradients, never_their_own
-):
-    subnet = random_subnets(3)[index]
-    alone = extract(sam, CONFIG, subnet).image_encoder
+@pytest.mark.parametrize("index", range(4))
+def test_an_encoder_that_folds_is_the_standalone_model(images, index, gradients, never_their_own):
+    subnets = random_subnets(4, HEADED_SPACE)
+    assert [bool(subnet.heads) for subnet in subnets] == [False, True, True, False]
+    sam, subnet = tiny_sam(config=HEADED_CONFIG), subnets[index]
+    alone = extract(sam, HEADED_CONFIG, subnet).image_encoder
     with torch.set_grad_enabled(gradients):
         ours, theirs = elastic(sam.image_encoder)(images, subnet), alone(images)
     assert not torch.equal(ours, theirs)

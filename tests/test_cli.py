@@ -117,7 +117,10 @@ def test_constraints_are_checked_before_anything_is_written(call: Call, tmp_path
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "prepare", "profile", "prioritise", "train", "search", "evaluate", "export", "report"],
+    [
+        *("run", "prepare", "profile", "latency", "prioritise", "train", "search", "evaluate"),
+        *("export", "report"),
+    ],
 )
 def test_every_command_explains_itself_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]

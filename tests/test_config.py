@@ -47,6 +47,7 @@ def test_the_written_form_is_read_back_equal() -> None:
         ("image_size=250", ["image_size", "250", "16"]),
         ("designs.space.metric=[luck]", ["designs.space.metric", "luck", "wanda"]),
         ("designs.space.protected=[12]", ["designs.space.protected", "12", "0 to 11"]),
+        ("designs.space.smallest_heads=[0]", ["designs.space.smallest_heads", "greater than 0"]),
         ("designs.space.protect_above=2", ["designs.space.protect_above", "less than", "2"]),
         ("designs.space.probabilities={12: 0.5}", ["space.probabilities", "12", "0 to 11"]),
         ("designs.space.probabilities={1: 1.0}", ["space.probabilities.1", "less than 1"]),
@@ -69,6 +70,23 @@ def test_a_mistake_is_one_line_that_names_key_and_remedy(override: str, parts: l
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def test_fewer_heads_than_a_family_can_have_are_refused_in_one_line(tmp_path: Path) -> None:
+    example = QUICK_START.parent.parent / "examples" / "own_family.py"
+    (tmp_path / "single.py").write_text(
+        "from trainables.sam.vit import ViTConfig\nONE = ViTConfig(64, (8,), 8, 1, (0,))\n"
+    )
+    for model in (f"{example}:SMALL", f"{tmp_path / 'single.py'}:ONE"):
+        load_config(QUICK_START, [f"model={model}", "designs.space.smallest_heads=[1.0]"])
+        with pytest.raises(
+            InputError, match=r"designs\.space\.smallest_heads: .* has no"
+        ) as caught:
+            load_config(QUICK_START, [f"model={model}", "designs.space.smallest_heads=[1.0, 0.5]"])
+        assert model in str(caught.value)
+        assert "\n" not in str(caught.value)
+    config = load_config(QUICK_START, ["designs.space.smallest_heads=[0.5]"])
+    assert config.designs.space.has_elastic_heads
 
 
 @pytest.mark.parametrize(

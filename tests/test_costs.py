@@ -58,6 +58,15 @@ def test_figures_of_sam_vit_b():
     assert costs.encoder_macs == counted_macs(sam.image_encoder, pictures)
 
 
+def test_a_single_head_is_the_layers_own():
+    config = dataclasses.replace(CONFIG, num_heads=1)
+    table = cost_table(tiny_sam(config=config))
+    assert all(layer.macs_per_head == 0 for layer in table.layers)
+    alone = build_sam(config).image_encoder
+    expected = counted_macs(alone, torch.zeros(1, 3, 64, 64))
+    assert table.costs(elastic(alone).largest).encoder_macs == expected
+
+
 def test_costs_by_name():
     sam = tiny_sam()
     costs = cost_table(sam).costs(Subnet((1,), (16,)))

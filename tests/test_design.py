@@ -32,6 +32,7 @@ CHANGES = {
     "width_count": 3,
     "smallest_ratio": 0.5,
     "spacing": "geometric",
+    "smallest_heads": 0.5,
     "protected": (),
     "protect_above": 0.5,
     "probabilities": (0.5,),
@@ -63,7 +64,7 @@ def test_a_single_ratio_is_the_full_width(spacing):
 
 
 def test_a_drawn_up_space_has_the_designs_widths_and_probabilities():
-    space = DESIGN.draw_up(WORTH, [768] * 8)
+    space = DESIGN.draw_up(WORTH, [768] * 8, [12] * 8)
     assert space.widths == ((192, 384, 576, 768),) * 8
     assert space.drop_probabilities == drop_probabilities(
         WORTH, expected_dropped=2.0, removable=5, temperature=0.1, cap=0.5, protected=(0,)
@@ -78,10 +79,50 @@ def test_a_drawn_up_space_has_the_designs_widths_and_probabilities():
 )
 def test_drawn_up_widths_end_at_the_parents_and_are_multiples_before(full, count, least, spacing):
     design = dataclasses.replace(DESIGN, width_count=count, smallest_ratio=least, spacing=spacing)
-    for offered, parent in zip(design.draw_up(WORTH, full).widths, full, strict=True):
+    for offered, parent in zip(design.draw_up(WORTH, full, [12] * 8).widths, full, strict=True):
         assert offered[-1] == parent
         assert len(offered) <= count
         assert all(w % WIDTH_MULTIPLE == 0 for w in offered[:-1])
+
+
+@pytest.mark.parametrize(
+    ("smallest", "spacing", "offered"),
+    [
+        (0.25, "linear", ((3, 6, 9, 12), (1, 2, 3, 4), (1, 2), (1,))),
+        (0.5, "linear", ((6, 8, 10, 12), (2, 3, 4), (1, 2), (1,))),
+        (0.25, "geometric", ((3, 5, 8, 12), (1, 2, 3, 4), (1, 2), (1,))),
+        (0.01, "geometric", ((1, 3, 12), (1, 4), (1, 2), (1,))),
+    ],
+)
+def test_a_drawn_up_space_has_the_designs_heads(smallest, spacing, offered):
+    design = dataclasses.replace(DESIGN, smallest_heads=smallest, spacing=spacing)
+    full = (12, 4, 2, 1)
+    assert design.draw_up(WORTH, [768] * 8, full * 2).heads == offered * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "full"),
+    [({}, [12] * 8), ({"smallest_heads": 0.5}, []), ({"smallest_heads": 0.5}, [1] * 8)],
+)
+def test_without_a_choice_of_heads_a_space_has_none(changes, full):
+    space = dataclasses.replace(DESIGN, **changes).draw_up(WORTH, [768] * 8, full)
+    assert space.heads == ()
+    assert space == DESIGN.draw_up(WORTH, [768] * 8, [12] * 8)
+
+
+def test_a_single_share_of_heads_is_no_choice_that_changes_a_key():
+    assert DESIGN.key == "4ea4cfcae187"
+    space = DesignSpace()
+    assert [space.design(p).key for p in space.first_points()] == ["af6b8692c2fe", "f67b5ec8886b"]
+    assert not space.has_elastic_heads
+    assert DesignSpace(smallest_heads=[1.0, 0.5]).has_elastic_heads
+
+
+def test_designs_from_before_heads_are_read():
+    values = DESIGN.to_dict()
+    del values["smallest_heads"]
+    for written in (values, {**values, "smallest_heads": None}):
+        assert Design.from_dict(written) == DESIGN
 
 
 def test_each_parameter_of_a_design_changes_its_key():
@@ -101,7 +142,7 @@ def test_given_probabilities_stand_whatever_layers_are_worth():
     (first,) = space.first_points()
     design = space.design(first)
     for worth in (WORTH, WORTH[::-1], [0.0] * 8):
-        drawn_up = design.draw_up(worth, [768] * 8)
+        drawn_up = design.draw_up(worth, [768] * 8, [12] * 8)
         assert drawn_up.drop_probabilities == (0.0, 0.5, 0.0, 0.0, 0.0, 0.8, 0.0, 0.0)
     assert (design.expected_dropped, design.removable, design.cap) == (1.3, 2, 0.8)
     assert design.temperature is None
@@ -110,7 +151,7 @@ def test_given_probabilities_stand_whatever_layers_are_worth():
 
 def test_given_probabilities_leave_the_searcher_what_they_do_not_settle():
     choices = DesignSpace(probabilities=GIVEN).choices()
-    assert list(choices) == ["metric", "width_count", "smallest_ratio", "spacing"]
+    assert list(choices) == ["metric", "width_count", "smallest_ratio", "spacing", "smallest_heads"]
     everything = DesignSpace().choices()
     assert all(everything[name] == values for name, values in choices.items())
     assert all(isinstance(v, str | int | float) for values in choices.values() for v in values)
@@ -119,7 +160,7 @@ def test_given_probabilities_leave_the_searcher_what_they_do_not_settle():
 def test_a_threshold_reaches_the_space_that_is_drawn_up():
     space = DesignSpace(protect_above=0.05)
     design = space.design(space.first_points()[0])
-    drawn_up = design.draw_up(WORTH, [768] * 8)
+    drawn_up = design.draw_up(WORTH, [768] * 8, [12] * 8)
     assert drawn_up.removable == (1, 5), "0.03 of 0.5 is more than that share"
 
 
@@ -132,7 +173,7 @@ def test_every_point_of_the_choices_is_a_design_that_draws_up_a_space():
     ]
     assert len({design.key for design in designs}) == math.prod(map(len, choices.values()))
     for design in designs[::17]:
-        drawn_up = design.draw_up(WORTH, [768] * 8)
+        drawn_up = design.draw_up(WORTH, [768] * 8, [12] * 8)
         assert drawn_up.drop_probabilities[0] == 0
         assert 1 < len(drawn_up.removable) <= design.removable
 
@@ -141,7 +182,7 @@ def test_the_search_starts_at_the_first_values_and_at_a_space_like_the_papers():
     default, released = DesignSpace().first_points()
     assert default == {name: values[0] for name, values in DesignSpace().choices().items()}
     assert released == default | {"temperature": 0.02, "expected_dropped": 2.5}
-    space = DesignSpace().design(released).draw_up(WORTH, [768] * 8)
+    space = DesignSpace().design(released).draw_up(WORTH, [768] * 8, [12] * 8)
     assert sorted(space.drop_probabilities) == [0.0] * 3 + [0.5] * 5
     only = DesignSpace(temperature=[0.1], expected_dropped=[1.0])
     assert len(only.first_points()) == 1
@@ -154,6 +195,8 @@ def test_the_search_starts_at_the_first_values_and_at_a_space_like_the_papers():
         {"metric": "wanda"},
         {"cap": []},
         {"spacing": ["log"]},
+        {"smallest_heads": [0]},
+        {"smallest_heads": [1.5]},
         {"protect_above": 0},
         {"probabilities": {1: 1.0}},
         {"probabilities": {-1: 0.5}},

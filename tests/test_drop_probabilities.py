@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.drop_probabilities import FLOOR, drop_probabilities
-from search_spaces.subnet import SubnetSpace
+from search_spaces.subnet_space import SubnetSpace
 
 ROUNDING = 1e-6
 WORTH = [0.31, 0.02, 0.25, 0.04, 0.40, 0.01, 0.03, 0.55, 0.05, 0.20, 0.35, 0.60]

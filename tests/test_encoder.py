@@ -3,8 +3,9 @@ import torch
 from tiny import random_subnets
 from torch.overrides import TorchFunctionMode
 
-from trainables.sam.encoder import Mlp, elastic, reorder_neurons, sliced_mlp
+from trainables.sam.encoder import Mlp, elastic, sliced_mlp
 from trainables.sam.scores import SCORES, order_of
+from trainables.sam.units import reorder
 
 
 class LinearWeights(TorchFunctionMode):
@@ -98,9 +99,8 @@ def test_any_reordering_of_neurons_changes_no_output(sam, images):
     before_weight = sam.image_encoder.blocks[0].mlp.lin1.weight.clone()
     with torch.no_grad():
         before = sam.image_encoder(images)
-        reorder_neurons(
-            elastic(sam.image_encoder), [torch.randperm(128, generator=rng) for _ in range(4)]
-        )
+        orders = [torch.randperm(128, generator=rng) for _ in range(4)]
+        reorder(elastic(sam.image_encoder).neurons, orders)
         after = sam.image_encoder(images)
     assert not torch.equal(sam.image_encoder.blocks[0].mlp.lin1.weight, before_weight)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
@@ -108,18 +108,20 @@ def test_any_reordering_of_neurons_changes_no_output(sam, images):
 
 @pytest.mark.parametrize("metric", sorted(set(SCORES) - {"random"}))
 def test_after_reordering_neurons_stand_by_descending_score(supernet, batch, metric):
-    before = SCORES[metric](supernet, [batch], 0)
+    neurons = supernet.encoder.neurons
+    before = SCORES[metric](supernet, [batch], 0, neurons)
     orders = order_of(before)
     assert all(not torch.equal(order, torch.arange(128)) for order in orders)
-    reorder_neurons(supernet.encoder, orders)
-    for old, new in zip(before, SCORES[metric](supernet, [batch], 0), strict=True):
+    reorder(neurons, orders)
+    for old, new in zip(before, SCORES[metric](supernet, [batch], 0, neurons), strict=True):
         assert (new.diff() <= 1e-6 * new[0]).all()
         torch.testing.assert_close(new, old.sort(descending=True).values, rtol=1e-4, atol=1e-12)
 
 
 def test_reordering_keeps_the_parameters_in_their_place(supernet):
     before = [p.data_ptr() for p in supernet.parameters()]
-    reorder_neurons(supernet.encoder, order_of(SCORES["magnitude"](supernet, [], 0)))
+    neurons = supernet.encoder.neurons
+    reorder(neurons, order_of(SCORES["magnitude"](supernet, [], 0, neurons)))
     assert [p.data_ptr() for p in supernet.parameters()] == before
 
 
@@ -127,5 +129,5 @@ def test_reordering_keeps_the_parameters_in_their_place(supernet):
     "order", [torch.arange(127), torch.zeros(128, dtype=torch.int64), torch.arange(1, 129)]
 )
 def test_an_order_that_is_no_permutation_is_refused(sam, order):
-    with pytest.raises(ValueError, match="every neuron once"):
-        reorder_neurons(elastic(sam.image_encoder), [order] * 4)
+    with pytest.raises(ValueError, match="every unit once"):
+        reorder(elastic(sam.image_encoder).neurons, [order] * 4)

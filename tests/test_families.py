@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, labelled, random_tensor, tiny_sam
+from tiny import HEADED_CONFIG, labelled, random_tensor, tiny_sam
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import Subnet, SubnetSpace
 from search_spaces.errors import InputError
 from trainables.costs import cost_table
-from trainables.sam.encoder import elastic, reorder_neurons
+from trainables.sam.encoder import elastic
 from trainables.sam.family import EncoderConfig
 from trainables.sam.mobile_sam import TinyViTConfig
 from trainables.sam.models import build_sam, load_sam, save_state_dict
@@ -22,6 +22,7 @@ from trainables.sam.parents import parent_encoder
 from trainables.sam.scores import SCORES, order_of
 from trainables.sam.standalone import extract, load_subnet, save_subnet
 from trainables.sam.supernet import Supernet
+from trainables.sam.units import reorder
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_family.py"
 TINY_VIT = TinyViTConfig(
@@ -35,7 +36,7 @@ TINY_VIT = TinyViTConfig(
 PLAIN = dataclasses.replace(
     parent_encoder(f"{EXAMPLE}:SMALL", 96), mlp_widths=(32, 48, 64), dim=24, heads=2
 )
-CONFIGS = {"vit": CONFIG, "tiny_vit": TINY_VIT, "plain": PLAIN}
+CONFIGS = {"vit": HEADED_CONFIG, "tiny_vit": TINY_VIT, "plain": PLAIN}
 
 
 @pytest.fixture(params=CONFIGS)
@@ -59,7 +60,10 @@ def pictures(config):
 
 
 def subnets(config: EncoderConfig) -> list[Subnet]:
-    """The parent, each layer alone, each layer missing, and some at random."""
+    """The parent, each layer alone, each layer missing, and some at random.
+
+    Where heads are elastic, also each layer alone with each number of heads.
+    """
     layers = range(config.depth)
     alone = [Subnet((i,), (config.mlp_widths[i] // 2,)) for i in layers]
     without = [
@@ -69,10 +73,31 @@ def subnets(config: EncoderConfig) -> list[Subnet]:
         )
         for i in layers
     ]
+    headed = [
+        Subnet((i,), (config.mlp_widths[i],), (heads,))
+        for i, full in enumerate(config.full_heads)
+        for heads in range(1, full)
+    ]
     widths = tuple((w // 4, w // 2, w) for w in config.mlp_widths)
-    space = SubnetSpace(widths, (0.0,) + (0.5,) * (config.depth - 1))
+    heads = tuple(tuple(range(1, full + 1)) for full in config.full_heads)
+    space = SubnetSpace(widths, (0.0,) + (0.5,) * (config.depth - 1), heads)
     rng = random.Random(0)
-    return [space.largest, space.smallest, *alone, *without, *(space.sample(rng) for _ in range(4))]
+    drawn = [space.sample(rng) for _ in range(4)]
+    return [space.largest, space.smallest, *alone, *without, *headed, *drawn]
+
+
+def test_shape_and_encoder_agree_on_what_a_subnet_can_have(supernet, config):
+    assert supernet.largest.mlp_widths == config.mlp_widths
+    assert supernet.encoder.full_heads == config.full_heads
+    if config.full_heads:
+        assert len(config.full_heads) == config.depth
+
+
+def test_a_family_without_elastic_heads_says_so():
+    assert PLAIN.full_heads == ()
+    supernet, pictures = Supernet(tiny_sam(config=PLAIN)), random_tensor(1, 3, 96, 96)
+    with pytest.raises(ValueError, match="heads are not elastic here"):
+        supernet(pictures, Subnet((0,), (8,), (1,)))
 
 
 @torch.no_grad()
@@ -119,16 +144,22 @@ def test_costs_are_the_same_without_weights(supernet, config):
 
 @pytest.mark.parametrize("name", SCORES)
 @torch.no_grad()
-def test_reordering_changes_no_output(supernet, pictures, name):
+def test_reordering_changes_no_output(supernet, pictures, config, name):
     before = supernet(pictures, supernet.largest)
-    scores = SCORES[name](supernet, [labelled(pictures)], 0)
-    assert [len(score) for score in scores] == list(supernet.largest.mlp_widths)
-    reorder_neurons(supernet.encoder, order_of(scores))
+    units = [*supernet.encoder.neurons, *supernet.encoder.attention_heads]
+    scores = SCORES[name](supernet, [labelled(pictures)], 0, units)
+    assert [len(score) for score in scores] == [*config.mlp_widths, *config.full_heads]
+    orders = order_of(scores)
+    moved = [order.tolist() != sorted(order.tolist()) for order in orders]
+    assert all(moved[: config.depth])
+    assert any(moved[config.depth :]) == bool(config.full_heads)
+    reorder(units, orders)
     after = supernet(pictures, supernet.largest)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
-    if name == "random":  # follows the neurons' places, not the neurons
+    if name == "random":  # follows the units' places, not the units
         return
-    for old, new in zip(scores, SCORES[name](supernet, [labelled(pictures)], 0), strict=True):
+    again = SCORES[name](supernet, [labelled(pictures)], 0, units)
+    for old, new in zip(scores, again, strict=True):
         wanted = old.sort(descending=True).values
         torch.testing.assert_close(new, wanted, rtol=1e-4, atol=1e-4 * float(wanted[0]))
 

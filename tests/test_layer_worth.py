@@ -42,15 +42,30 @@ def test_a_layer_that_does_nothing_is_worth_nothing(supernet, calibration):
 
 
 def test_worth_comes_layer_by_layer_and_keeps_no_graph(supernet, calibration):
-    evaluated = []
-    supernet.register_forward_hook(lambda _, inputs, output: evaluated.append((inputs[1], output)))
+    embeddings = []
+    assert supernet.costs  # counted by running the neck on shapes
+    supernet.encoder.parent.neck.register_forward_hook(lambda *call: embeddings.append(call[-1]))
     found = layer_worth(supernet, calibration)
     assert next(found).layer == 0
-    assert {len(subnet.layers) for subnet, _ in evaluated} == {3, 4}
-    assert all(0 not in subnet.layers for subnet, _ in evaluated if len(subnet.layers) == 3)
+    assert len(embeddings) == 2  # the parent's, and those without the first layer
     assert [worth.layer for worth in found] == [1, 2, 3]
-    assert not any(output.requires_grad for _, output in evaluated)
+    assert len(embeddings) == 5
+    assert not any(embedding.requires_grad for embedding in embeddings)
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("kind", ["miou", "embedding"])
+def test_without_a_layer_only_those_behind_it_run(supernet, calibration, kind):
+    ran = []
+    run_block = supernet.encoder.run_block
+
+    def watched(layer, *arguments):
+        ran.append(layer)
+        return run_block(layer, *arguments)
+
+    supernet.encoder.run_block = watched
+    assert len(list(layer_worth(supernet, calibration, kind))) == 4
+    assert ran == [0, 1, 2, 3, 1, 2, 3, 2, 3, 3]
 
 
 def test_the_cheap_worth_is_the_same_error_without_decoding(supernet, calibration):

@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_sam
 
 from automl.config import check_config
-from automl.measure import prioritise, prioritise_steps
+from automl.measure import measure_parent, prioritise, prioritise_steps
 from automl.workspace import Workspace
 from search_spaces.drop_probabilities import drop_probabilities
 from trainables.sam.models import save_state_dict
@@ -52,11 +52,54 @@ def test_a_design_has_the_neurons_in_the_order_of_its_score(study) -> None:
     workspace = study({}, {"metric": ["taylor", "activation"]})
     list(prioritise(workspace))
     for metric in ("taylor", "activation"):
-        scores = SCORES[metric](Supernet(tiny_sam()), workspace.calibration(), 0)
-        reordered = workspace.prioritised(metric).encoder.mlps
-        plain = Supernet(tiny_sam()).encoder.mlps
-        for new, old, order in zip(reordered, plain, order_of(scores), strict=True):
+        plain = Supernet(tiny_sam())
+        neurons = plain.encoder.neurons
+        scores = SCORES[metric](plain, workspace.calibration(), 0, neurons)
+        prioritised = workspace.prioritised(metric).encoder
+        for new, old, order in zip(prioritised.neurons, neurons, order_of(scores), strict=True):
             assert torch.equal(new.first.weight, old.first.weight[order])
+        for new, old in zip(
+            prioritised.attention_heads, plain.encoder.attention_heads, strict=True
+        ):
+            assert torch.equal(new.first.weight, old.first.weight)
+
+
+def test_heads_are_scored_and_ordered_where_designs_offer_fewer(study) -> None:
+    workspace = study({}, {"metric": ["magnitude", "wanda"], "smallest_heads": [1.0, 0.5]})
+    list(prioritise(workspace))
+    rows = workspace.importance()
+    assert [name for name in rows[0] if name.startswith("score_")] == [
+        "score_magnitude",
+        "score_magnitude_heads",
+        "score_wanda",
+        "score_wanda_heads",
+    ]
+    assert [len(row["score_wanda_heads"]) for row in rows] == [2] * 4
+    # A design that is chosen later leaves the scores as they are.
+    space = workspace.config.designs.space
+    design = space.design({**space.first_points()[0], "smallest_heads": 0.5})
+    workspace.choose_design(design)
+    columns = [f"score_{metric}_heads" for metric in workspace.metrics]
+    assert [[row[c] for c in columns] for row in workspace.importance()] == [
+        [row[c] for c in columns] for row in rows
+    ]
+    assert workspace.space(design).heads == ((1, 2),) * 4
+    plain, moved = Supernet(tiny_sam()).encoder.attention_heads, 0
+    for metric in ("magnitude", "wanda"):
+        prioritised = workspace.prioritised(metric).encoder.attention_heads
+        for new, old, row in zip(prioritised, plain, rows, strict=True):
+            first, second = row[f"score_{metric}_heads"]
+            order = [1, 0] if second > first else [0, 1]
+            moved += order == [1, 0]
+            whole = old.first.weight.view(3, 2, 16, 32)[:, order].reshape(96, 32)
+            assert torch.equal(new.first.weight, whole)
+    assert 0 < moved < 8
+
+
+def test_the_parents_figures_have_its_heads_where_they_are_elastic(study) -> None:
+    workspace = study({}, {"metric": ["magnitude"]})
+    for row in measure_parent(workspace):
+        assert (row["heads"], row["full_heads"]) == ([], [2] * 4)
 
 
 @pytest.mark.parametrize("kind", ["miou", "embedding"])

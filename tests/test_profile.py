@@ -46,10 +46,11 @@ def workspace_of(tmp_path: Path, parent: str, **more: object) -> Workspace:
     return Workspace(check_config(values, "here"), tmp_path / "out")
 
 
-def narrow(gone: tuple[int, ...]) -> Subnet:
+def narrow(gone: tuple[int, ...], heads: int | None = None) -> Subnet:
     widths = (32, 16, 32, 24)
     kept = tuple(i for i in range(4) if i not in gone)
-    return Subnet(kept, tuple(widths[i] for i in kept))
+    counts = () if heads is None else (heads,) * len(kept)
+    return Subnet(kept, tuple(widths[i] for i in kept), counts)
 
 
 def test_without_worth_the_range_is_that_of_any_choice_of_layers(
@@ -81,6 +82,17 @@ def test_known_worth_narrows_the_range_to_the_layers_that_go(tmp_path: Path, par
     found = reachable(workspace, [0.5, 0.0, 0.5, 0.0])
     smallest = workspace.costs(narrow((1, 3)))
     assert {cost: bounds.least for cost, bounds in found.items()} == smallest
+
+
+@pytest.mark.parametrize("worth", [None, [0.5, 0.0, 0.5, 0.0]])
+def test_the_fewest_heads_on_offer_are_in_reach(tmp_path: Path, parent: str, worth) -> None:
+    workspace = workspace_of(tmp_path, parent, space={"smallest_heads": [1.0, 0.5]})
+    pairs = itertools.combinations(range(4), 2) if worth is None else [(1, 3)]
+    costs = [workspace.costs(narrow(gone, heads=1)) for gone in pairs]
+    for cost, found in reachable(workspace, worth).items():
+        assert found.least == min(each[cost] for each in costs)
+        assert found.least < reachable(workspace_of(tmp_path, parent), worth)[cost].least
+        assert found.most == workspace.parent_costs[cost]
 
 
 def test_given_probabilities_say_which_layers_go(tmp_path: Path, parent: str) -> None:
@@ -144,7 +156,7 @@ def test_the_table_is_readable_and_importance_is_used_where_it_is_there(
     claim_output(workspace)
     space = config.designs.space
     worth = [LayerWorth(i, w, 0.1) for i, w in enumerate((0.2, 0.0, 0.3, 0.1))]
-    scores = {name: [torch.zeros(8)] * 4 for name in ("wanda", "magnitude")}
+    scores = {f"score_{name}": [torch.zeros(8)] * 4 for name in ("wanda", "magnitude")}
     workspace.write_importance(worth, scores, space.design(space.first_points()[0]))
     arguments = ["--output", str(output), f"model={parent}", "image_size=null"]
     assert main(["profile", *arguments]) == 0

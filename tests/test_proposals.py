@@ -1,13 +1,13 @@
 import itertools
 from collections.abc import Callable
 
-from tiny import SPACE, tiny_sam
+from tiny import HEADED_CONFIG, HEADED_SPACE, SPACE, tiny_sam
 
 from automl.proposals import SubnetProposals, scalarised
 from search_spaces import Constraint, Subnet, SubnetSpace
 from trainables.costs import cost_table
 
-COSTS = cost_table(tiny_sam())
+COSTS = cost_table(tiny_sam(config=HEADED_CONFIG))
 MACS = COSTS.costs(SPACE.largest).encoder_macs
 
 
@@ -17,7 +17,7 @@ def costs(subnet: Subnet) -> dict[str, int]:
 
 def quality(subnet: Subnet) -> float:
     """A measurement's stand-in with a known optimum: deeper and wider is better, at a cost."""
-    return 0.1 * subnet.depth + sum(subnet.mlp_widths) / 2000
+    return 0.1 * subnet.depth + sum(subnet.mlp_widths) / 2000 + sum(subnet.heads) / 100
 
 
 def proposals(
@@ -61,6 +61,17 @@ def test_a_small_space_is_exhausted_and_then_the_search_ends() -> None:
     space = SubnetSpace(((64, 128), (128,), (64, 128), (128,)), (0.5, 0.0, 0.0, 0.0))
     known: dict[Subnet, float] = {}
     assert len(evaluate(proposals(known.get, space=space), known, 100)) == space.size
+
+
+def test_heads_are_searched_as_well() -> None:
+    known: dict[Subnet, float] = {}
+    asked = evaluate(proposals(known.get, space=HEADED_SPACE), known, 25)
+    assert len(set(asked)) == 25
+    assert all(HEADED_SPACE.contains(subnet) for subnet in asked)
+    assert len({subnet.heads for subnet in asked}) > 10
+    space = SubnetSpace(((64, 128),) * 2, (0.5, 0.0), heads=((1, 4), (2, 4)))
+    known.clear()
+    assert len(evaluate(proposals(known.get, space=space), known, 100)) == space.size == 20
 
 
 def test_only_subnets_that_keep_the_constraint_are_proposed() -> None:

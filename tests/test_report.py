@@ -14,6 +14,7 @@ PARENT: dict[str, Any] = {
     "miou_val": 0.6,
     "miou_test": 0.62,
     "box_miou_test": 0.7,
+    "full_heads": [2, 4],
 }
 FRONT = [
     {**PARENT, "subnet": "aaaa", "encoder_macs": 3000, "miou_test": 0.6123},
@@ -39,6 +40,7 @@ DESIGN = {
     "width_count": 2,
     "smallest_ratio": 0.5,
     "spacing": "linear",
+    "smallest_heads": 1.0,
     "hypervolume": 0.4321,
     "front_size": 2,
 }
@@ -55,9 +57,9 @@ class Page(HTMLParser):
         self.sources += [v or "" for k, v in attrs if k in ("src", "href") and v]
 
 
-def page_of(**config: Any) -> str:
+def page_of(front: list[dict[str, Any]] = FRONT, **config: Any) -> str:
     settings = StudyConfig(**config)
-    return report_page("mine", FRONT, PARENT, [DESIGN], IMPORTANCE, settings, "sqlite:///m.db")
+    return report_page("mine", front, PARENT, [DESIGN], IMPORTANCE, settings, "sqlite:///m.db")
 
 
 def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
@@ -68,6 +70,25 @@ def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
     assert not [s for s in page.sources if not s.startswith("#")]
     for shown in ("aaaa", "bbbb", "0.612", "0.4321", "dddd"):
         assert shown in text
+
+
+def test_heads_are_shown_where_a_subnet_has_fewer() -> None:
+    whole = [{**row, "heads": []} for row in FRONT]
+    assert page_of(whole) == page_of()
+    assert "heads" not in page_of()
+    text = page_of([{**whole[0], "heads": [1, 3]}, whole[1]])
+    shown = re.findall(r"<tr.*?</tr>", text.replace("\n", ""))
+    assert "<th>mean heads</th>" in shown[0]
+    assert "<td>100 %</td><td>100 %</td>" in shown[1]
+    assert "<td>100 %</td><td>62 %</td>" in shown[2], "the mean of 1 of 2 and 3 of 4"
+    assert "<td>50 %</td><td>100 %</td>" in shown[3]
+    assert "<td>8 · 1</td><td>8 · 3</td>" in shown[5]
+    assert "<td>–</td><td>4</td>" in shown[6]
+
+
+def test_the_fewest_heads_of_designs_are_shown_where_they_were_searched() -> None:
+    assert "<th>fewest heads</th>" not in page_of()
+    assert "<th>fewest heads</th>" in page_of(designs={"space": {"smallest_heads": [1.0, 0.5]}})
 
 
 def test_equal_results_make_equal_pages() -> None:

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SPACE, batch_loss, random_subnets, tiny_sam
+from tiny import (
+    HEADED_CONFIG,
+    HEADED_SPACE,
+    SPACE,
+    batch_loss,
+    random_subnets,
+    tiny_sam,
+)
 from torch import distributed as dist
 
 from search_spaces import Subnet, SubnetSpace
@@ -51,8 +58,10 @@ def test_a_space_of_one_subnet_trains_it_once():
     assert sandwich_subnets(space, 0, seed=0, n_random=4) == [space.largest]
 
 
-def test_the_gradient_is_the_mean_of_the_subnets_own_gradients(supernet, batch):
-    subnets = random_subnets(4)
+@pytest.mark.parametrize("space", [SPACE, HEADED_SPACE])
+def test_the_gradient_is_the_mean_of_the_subnets_own_gradients(space, batch):
+    supernet, subnets = Supernet(tiny_sam(config=HEADED_CONFIG)), random_subnets(4, space)
+    assert sum(bool(subnet.heads) for subnet in subnets) == (2 if space.heads else 0)
     optimiser = sgd(supernet)
     names, parameters = zip(*_trained(supernet), strict=True)
     own = [
@@ -102,6 +111,18 @@ def test_layers_that_no_subnet_of_the_step_has_stay_as_they_are(supernet, batch,
             assert (name in changed) == name.startswith("image_encoder.blocks.1.")
     rows = supernet.sam.image_encoder.blocks[1].mlp.lin1.weight
     assert torch.equal(rows[16:], before["image_encoder.blocks.1.mlp.lin1.weight"][16:])
+
+
+def test_heads_that_no_subnet_of_the_step_has_stay_as_they_are(batch):
+    supernet, smallest = Supernet(tiny_sam(config=HEADED_CONFIG)), HEADED_SPACE.smallest
+    assert smallest == Subnet((1,), (16,), (2,))
+    attention = supernet.sam.image_encoder.blocks[1].attn
+    before = copy.deepcopy(attention)
+    sandwich_step(supernet, [batch], [smallest], sgd(supernet), UNCLIPPED)
+    weights = [a.qkv.weight.detach().view(3, 4, 8, 32) for a in (attention, before)]
+    columns = [a.proj.weight.detach().view(32, 4, 8).transpose(0, 1) for a in (attention, before)]
+    for new, old in (columns, *zip(*weights, strict=True)):
+        assert [torch.equal(new[head], old[head]) for head in range(4)] == [False] * 2 + [True] * 2
 
 
 def test_the_update_is_clipped_to_the_given_norm(supernet, batch, space):
@@ -241,7 +262,17 @@ def test_only_process_0_writes_checkpoints(two_processes):
     ],
 )
 def test_the_layers_that_all_subnets_of_a_step_have_alike_are_counted(subnets, shared):
-    assert shared_layers(subnets) == shared
+    assert shared_layers(subnets, ()) == shared
+    assert shared_layers(subnets, (2,) * 4) == shared
+
+
+@pytest.mark.parametrize(
+    ("heads", "shared"), [((), 2), ((4, 4), 2), ((4, 2), 1), ((2, 4), 0), ((2, 2), 0)]
+)
+def test_layers_with_fewer_heads_are_not_alike(heads, shared):
+    whole, other = Subnet((0, 1), (8, 8)), Subnet((0, 1), (8, 8), heads)
+    assert shared_layers([whole, other], (4, 4)) == shared
+    assert shared_layers([other, other], (4, 4)) == 2
 
 
 def test_layers_run_once_for_all_subnets_give_the_same_gradients(supernet, batch):

@@ -18,6 +18,12 @@ def hook_count(module: nn.Module) -> int:
     return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in module.modules())
 
 
+def scored(name: str, supernet: Supernet, batches, seed: int = 0) -> list[torch.Tensor]:
+    """Of the neurons of each layer, then of its heads."""
+    units = [*supernet.encoder.neurons, *supernet.encoder.attention_heads]
+    return SCORES[name](supernet, batches, seed, units)
+
+
 def parts(batch: Batch, sizes: tuple[int, ...]) -> list[Batch]:
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     slices = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
@@ -25,7 +31,7 @@ def parts(batch: Batch, sizes: tuple[int, ...]) -> list[Batch]:
 
 
 def assert_close(found, expected, rtol=1e-5):
-    assert len(found) == len(expected) == 4
+    assert len(found) == len(expected) in (4, 8)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == torch.float64
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=0)
@@ -51,7 +57,7 @@ def test_wanda_equals_the_formula_by_hand(supernet, batch):
             out = sum(abs(float(w)) for w in mlp.lin2.weight[:, i]) * float(h[:, i].norm())
             layer.append((into + out) / 2)
         expected.append(torch.tensor(layer, dtype=torch.float64))
-    assert_close(SCORES["wanda"](supernet, [batch], 0), expected)
+    assert_close(scored("wanda", supernet, [batch])[:4], expected)
 
 
 @torch.no_grad()
@@ -60,11 +66,11 @@ def test_activation_is_how_strongly_each_neuron_fires(supernet, batch):
     for _, _, h in inputs_by_hand(supernet.sam.image_encoder, batch.pictures):
         fired = [sum(float(v) ** 2 for v in h[:, i]) ** 0.5 for i in range(h.shape[1])]
         expected.append(torch.tensor(fired, dtype=torch.float64))
-    assert_close(SCORES["activation"](supernet, [batch], 0), expected)
+    assert_close(scored("activation", supernet, [batch])[:4], expected)
 
 
 def test_magnitude_is_the_weight_into_and_out_of_each_neuron(supernet):
-    found = SCORES["magnitude"](supernet, [], 0)
+    found = scored("magnitude", supernet, [])[:4]
     for block, score in zip(supernet.sam.image_encoder.blocks, found, strict=True):
         for i in NEURONS:
             weights = [*block.mlp.lin1.weight[i], *block.mlp.lin2.weight[:, i]]
@@ -72,7 +78,7 @@ def test_magnitude_is_the_weight_into_and_out_of_each_neuron(supernet):
 
 
 def test_taylor_is_gradient_times_weight_of_all_that_a_neuron_has(supernet, batch):
-    found = SCORES["taylor"](supernet, [batch], 0)
+    found = scored("taylor", supernet, [batch])[:4]
     (batch_loss(supernet, batch, supernet.largest) * len(batch.targets)).backward()
     for block, score in zip(supernet.sam.image_encoder.blocks, found, strict=True):
         first, second = block.mlp.lin1, block.mlp.lin2
@@ -95,45 +101,45 @@ def test_fisher_is_the_square_of_what_a_gate_on_each_neuron_would_get(supernet, 
         for total, gate, hook in zip(expected, gates, hooks, strict=True):
             total += gate.grad.double().square()
             hook.remove()
-    found = SCORES["fisher"](supernet, [batch], 0)
+    found = scored("fisher", supernet, [batch])[:4]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5 * float(theirs.max()))
 
 
 def test_random_follows_from_the_seed_alone(supernet, batch):
     before = torch.random.get_rng_state()
-    first, again, other = (SCORES["random"](supernet, [batch], seed) for seed in (0, 0, 1))
+    first, again, other = (scored("random", supernet, [batch], seed) for seed in (0, 0, 1))
     assert_close(first, again, rtol=0)
     assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
     assert not torch.equal(first[0], first[1])
-    assert all(0.3 < float(score.mean()) < 0.7 for score in first)
+    assert all(0.3 < float(drawn.mean()) < 0.7 for drawn in first[:4])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_scores_are_the_same_when_asked_again(supernet, batch, name):
-    first, second = (SCORES[name](supernet, [batch], 0) for _ in range(2))
+    first, second = (scored(name, supernet, [batch]) for _ in range(2))
     assert_close(first, second, rtol=0)
-    assert len({tuple(order.tolist()) for order in order_of(first)}) == 4
+    assert len({tuple(order.tolist()) for order in order_of(first[:4])}) == 4
 
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)])
 def test_scores_are_the_same_however_pictures_are_batched(supernet, batch, name, sizes):
-    whole = SCORES[name](supernet, [batch], 0)
-    assert_close(SCORES[name](supernet, iter(parts(batch, sizes)), 0), whole, rtol=1e-6)
+    whole = scored(name, supernet, [batch])
+    assert_close(scored(name, supernet, iter(parts(batch, sizes))), whole, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["wanda", "activation", "taylor", "fisher"])
 def test_scores_depend_on_the_pictures(supernet, batch, name):
-    first, second = (SCORES[name](supernet, [part], 0) for part in parts(batch, (2, 2)))
+    first, second = (scored(name, supernet, [part]) for part in parts(batch, (2, 2)))
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("name", ["taylor", "fisher"])
 def test_gradient_scores_depend_on_the_labels(supernet, batch, name):
     other = Batch(batch.pictures, [1 - target for target in batch.targets], batch.prompts)
-    first, second = (SCORES[name](supernet, [labels], 0) for labels in (batch, other))
+    first, second = (scored(name, supernet, [labels]) for labels in (batch, other))
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -145,7 +151,7 @@ def test_scores_leave_the_model_as_it_was(supernet, batch, name, training):
     modes = [module.training for module in supernet.modules()]
     for i, p in enumerate(supernet.parameters()):
         p.grad = None if i % 2 else torch.full_like(p, 0.5)
-    SCORES[name](supernet, [batch], 0)
+    scored(name, supernet, [batch])
     assert hook_count(supernet) == 0
     assert all(torch.equal(weights[key], t) for key, t in supernet.sam.state_dict().items())
     assert [module.training for module in supernet.modules()] == modes
@@ -158,7 +164,7 @@ def test_scores_leave_the_model_as_it_was(supernet, batch, name, training):
 def test_scores_leave_no_hooks_when_a_batch_fails(supernet, batch, name):
     bad = Batch(batch.pictures[:, :2], batch.targets, batch.prompts)
     with pytest.raises(RuntimeError):
-        SCORES[name](supernet, [batch, bad], 0)
+        scored(name, supernet, [batch, bad])
     assert hook_count(supernet) == 0
 
 
@@ -171,7 +177,7 @@ def _scores_of_share(share: slice) -> dict[str, list[torch.Tensor]]:
     whole = labelled(random_tensor(5, 3, 64, 64, seed=1))
     batch = Batch(whole.pictures[share], whole.targets[share], whole.prompts[share])
     supernet = Supernet(tiny_sam())
-    return {name: score(supernet, [batch], 0) for name, score in SCORES.items()}
+    return {name: scored(name, supernet, [batch]) for name in SCORES}
 
 
 def _worker(rank: int, folder: Path) -> None:

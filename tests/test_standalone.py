@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIG, random_subnets, synthetic_picture
+from tiny import CONFIG, HEADED_CONFIG, random_subnets, synthetic_picture, tiny_sam
 
 from search_spaces import Subnet
 from search_spaces.errors import InputError
@@ -13,6 +13,7 @@ from trainables.sam.standalone import extract, load_subnet, save_subnet
 
 SUBNETS = random_subnets(7)
 SUBNET = SUBNETS[3]
+HEADED = Subnet((0, 1, 3), (64, 128, 128), (1, 3, 4))
 
 
 @pytest.fixture
@@ -28,6 +29,37 @@ def test_a_sliced_forward_equals_the_extracted_model(sam, images, subnet):
     with torch.no_grad():
         sliced = elastic(sam.image_encoder)(images, subnet)
         torch.testing.assert_close(alone.image_encoder(images), sliced, rtol=0, atol=1e-5)
+
+
+def test_an_extracted_layer_has_only_its_heads():
+    sam = tiny_sam(config=HEADED_CONFIG)
+    blocks = extract(sam, HEADED_CONFIG, HEADED).image_encoder.blocks
+    for block, layer, heads in zip(blocks, HEADED.layers, HEADED.heads, strict=True):
+        whole, own = sam.image_encoder.blocks[layer].attn, block.attn
+        assert own.num_heads == heads
+        assert own.scale == whole.scale == 8**-0.5
+        assert own.qkv.weight.shape == (3 * heads * 8, 32)
+        assert own.proj.weight.shape == (32, heads * 8)
+        for kind in range(3):
+            ours, theirs = (
+                slice(8 * heads * kind, 8 * heads * (kind + 1)),
+                slice(32 * kind, 32 * kind + 8 * heads),
+            )
+            assert torch.equal(own.qkv.weight[ours], whole.qkv.weight[theirs])
+            assert torch.equal(own.qkv.bias[ours], whole.qkv.bias[theirs])
+        assert torch.equal(own.proj.weight, whole.proj.weight[:, : 8 * heads])
+        assert torch.equal(own.proj.bias, whole.proj.bias)
+        assert torch.equal(own.rel_pos_h, whole.rel_pos_h)
+
+
+def test_a_subnet_of_a_subnet_keeps_its_heads(images):
+    alone = extract(tiny_sam(config=HEADED_CONFIG), HEADED_CONFIG, HEADED)
+    shape = HEADED_CONFIG.reduced(HEADED)
+    assert shape.full_heads == (1, 3, 4)
+    for subnet in (Subnet((0, 1), (64, 128)), Subnet((1, 2), (64, 128), (2, 4))):
+        again = extract(alone, shape, subnet).image_encoder
+        sliced = elastic(alone.image_encoder)(images, subnet)
+        torch.testing.assert_close(again(images), sliced, rtol=0, atol=1e-5)
 
 
 def test_subnets_differ_in_what_they_compute(sam, images):
@@ -78,10 +110,13 @@ def test_the_folder_says_what_the_subnet_is(folder):
     assert description["parent_encoder"] == CONFIG.to_dict()
 
 
-def test_a_loaded_subnet_works_in_segment_anythings_predictor(sam, folder):
+@pytest.mark.parametrize(("config", "subnet"), [(CONFIG, SUBNET), (HEADED_CONFIG, HEADED)])
+def test_a_loaded_subnet_works_in_segment_anythings_predictor(config, subnet, tmp_path):
     pixels, _ = synthetic_picture(np.random.default_rng(0), 90, 60, objects=2)
+    alone = extract(tiny_sam(config=config), config, subnet)
+    save_subnet(alone, config, subnet, tmp_path)
     answers = []
-    for model in (extract(sam, CONFIG, SUBNET), load_subnet(folder)):
+    for model in (alone, load_subnet(tmp_path)):
         predictor = SamPredictor(model)
         predictor.set_image(pixels)
         answers.append(predictor.predict(box=np.array([5, 5, 40, 60]), multimask_output=True))
@@ -91,6 +126,15 @@ def test_a_loaded_subnet_works_in_segment_anythings_predictor(sam, folder):
     assert 0 < masks.mean() < 1
     for a, b in ((masks, masks_again), (ious, ious_again), (low, low_again)):
         assert np.array_equal(a, b)
+
+
+def test_what_was_written_before_heads_were_elastic_loads(sam, images, folder):
+    path = folder / "subnet.json"
+    description = json.loads(path.read_text())
+    del description["heads"], description["parent_encoder"]["layer_heads"]
+    path.write_text(json.dumps(description))
+    expected = extract(sam, CONFIG, SUBNET).image_encoder(images)
+    assert torch.equal(load_subnet(folder).image_encoder(images), expected)
 
 
 @pytest.mark.parametrize("name", ["subnet.json", "model.safetensors"])
@@ -113,6 +157,7 @@ def test_another_format_is_refused(folder):
         ("model.safetensors", b"no weights"),
         ("subnet.json", b"{"),
         ("subnet.json", b'{"format": 1}'),
+        ("subnet.json", b'{"format": 1, "parent_encoder": {"family": "vit"}}'),
         ("model.safetensors", None),
     ],
 )

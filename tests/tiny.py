@@ -1,5 +1,6 @@
 """What the tests share: a tiny SAM, a space of its subnets, synthetic pictures."""
 
+import dataclasses
 import io
 import math
 import random
@@ -38,6 +39,9 @@ CONFIG = ViTConfig(
 SPACE = SubnetSpace(
     ((32, 64, 128), (16, 128), (64, 128), (128,)), drop_probabilities=(0.5, 0.0, 0.25, 0.3)
 )
+# The same with four heads, and a space in which they are elastic.
+HEADED_CONFIG = dataclasses.replace(CONFIG, num_heads=4)
+HEADED_SPACE = dataclasses.replace(SPACE, heads=((1, 2, 4), (2, 3, 4), (1, 4), (4,)))
 SIZES = ((64, 64), (48, 80), (90, 60), (100, 100), (57, 121), (33, 40))
 
 

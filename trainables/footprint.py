@@ -4,11 +4,11 @@ A process of its own, since memory that earlier work has freed but kept would be
 subnet's, or hide what it needs. The weights are fresh ones: neither figure depends on them.
 """
 
-import ctypes
 import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 
 from search_spaces.subnet import Subnet
 from trainables.costs import latency_ms
+from trainables.host_memory import release_freed_memory
 from trainables.sam.encoder import elastic
 from trainables.sam.parents import parent_encoder
 
@@ -102,14 +103,12 @@ class ResidentMemory:
     """Growth of this process's resident memory, at its peak since this was made."""
 
     def __init__(self) -> None:
-        try:
-            # What was freed goes back to the system; otherwise it would be used again, uncounted.
-            ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        except (AttributeError, OSError):
-            self._before = None
-        else:
-            self._before = _status("VmRSS")
+        self._before: int | None = None
+        # Otherwise what was freed would be used again, uncounted.
+        if release_freed_memory():
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+                self._before = _status("VmRSS")
 
     def grown(self) -> int | None:
         """Bytes; None where the system doesn't say."""

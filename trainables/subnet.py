@@ -1,11 +1,21 @@
 """What it takes to score one subnet: its costs, its latency, its mIoU."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from search_spaces.subnet import Subnet
 from trainables.costs import latency_ms
-from trainables.sam.evaluation import EvaluationSet
+from trainables.early_stopping import (
+    RUNGS,
+    STOPPING,
+    ObjectIous,
+    Rival,
+    StoppingRule,
+    expected_miou,
+)
+from trainables.sam.evaluation import EvaluationSet, Metrics
+from trainables.sam.evaluator import Evaluator
 from trainables.sam.supernet import Supernet
 
 
@@ -27,15 +37,79 @@ def score_subnet(
     """
     start = time.perf_counter()
     metrics = examples.evaluate(supernet, subnet, batch_size)
+    latency = latency_ms(supernet.encoder, subnet)
+    row = _row(supernet, subnet, metrics, split, len(examples), latency)
+    return {**row, "seconds": time.perf_counter() - start}
+
+
+def score_in_rungs(
+    evaluator: Evaluator,
+    subnet: Subnet,
+    split: str,
+    rivals: Sequence[Rival],
+    rule: StoppingRule = STOPPING,
+    rungs: Sequence[float] = RUNGS,
+) -> dict[str, Any]:
+    """As `score_subnet`, for one of many subnets, and only as far as it has a chance.
+
+    A row has these columns beside those of `score_subnet`:
+
+    - `miou_expected`: of a whole evaluation the mIoU, else what it would likely be;
+    - `rung_mious`: the mIoU after each rung;
+    - `object_ious`: of a whole evaluation float32 for each object, what makes it a `Rival`.
+
+    Where the evaluation was stopped, `pictures` is less than the split's, and counts those with an
+    object to prompt; mIoU and objects are of these. `latency_ms` and `object_ious` are None.
+
+    Args:
+        evaluator: has the weights and the pictures.
+        subnet: which slices of the weights.
+        split: the split that the pictures come from, `val` or `test`.
+        rivals: evaluated whole on the same pictures; without them nothing is stopped.
+        rule: when a subnet has lost.
+        rungs: after which shares of the pictures to ask.
+    """
+    start = time.perf_counter()
+    supernet = evaluator.supernet
+    macs = supernet.costs.costs(subnet).encoder_macs
+
+    def go_on(so_far: ObjectIous) -> bool:
+        return rule.beaten_by(macs, so_far, rivals) is None
+
+    found = evaluator.evaluate(subnet, go_on, rungs)
+    winner = None if found.whole else rule.beaten_by(macs, found.ious, rivals)
+    if winner is None:
+        latency = latency_ms(supernet.encoder, subnet)
+        row = _row(supernet, subnet, found.metrics, split, len(evaluator.examples), latency)
+        expected, object_ious = found.metrics.miou, found.ious.ious.tolist()
+    else:
+        row = _row(supernet, subnet, found.metrics, split, found.ious.pictures, None)
+        expected, object_ious = expected_miou(winner, found.ious), None
+    return {
+        **row,
+        "miou_expected": expected,
+        "rung_mious": list(found.rung_mious),
+        "object_ious": object_ious,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _row(
+    supernet: Supernet,
+    subnet: Subnet,
+    metrics: Metrics,
+    split: str,
+    pictures: int,
+    latency: float | None,
+) -> dict[str, Any]:
     return {
         "subnet": subnet.key,
         **subnet.to_dict(),
         **supernet.costs.costs(subnet).to_dict(),
-        "latency_ms": latency_ms(supernet.encoder, subnet),
+        "latency_ms": latency,
         f"miou_{split}": metrics.miou,
         "miou_oracle": metrics.miou_oracle,
         "split": split,
-        "pictures": len(examples),
+        "pictures": pictures,
         "objects": metrics.objects,
-        "seconds": time.perf_counter() - start,
     }

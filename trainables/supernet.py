@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from search_spaces.errors import InputError
-from search_spaces.subnet import SubnetSpace
+from search_spaces.subnet_space import SubnetSpace
 from trainables.data.ahead import one_ahead
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures

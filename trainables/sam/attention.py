@@ -21,12 +21,47 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.sam.segment_anything_import import Attention, get_rel_pos
+from trainables.sam.units import Units
 
 FUSED_FROM = 1024
 """Tokens that attend to each other from which fused attention wins (`benchmarks/attention.py`)."""
 
 PART = 2**21
 """Logits of which the bias is made at a time, 8 MiB in fp32: such parts stay in the cache."""
+
+
+def heads_of(attention: Attention) -> Units:
+    """The heads of an attention: rows of `qkv` lie as [3, heads, d]."""
+    return Units(attention.qkv, attention.proj, attention.num_heads, groups=3)
+
+
+class FirstHeads:
+    """An `Attention` with fewer heads, on views of the whole one's weights.
+
+    It has what an `Attention` has, so all that runs one runs it.
+
+    Args:
+        attention: the whole.
+        count: its first heads that are there.
+    """
+
+    def __init__(self, attention: Attention, count: int) -> None:
+        self._heads = heads_of(attention)
+        self.num_heads = count
+        self.scale = attention.scale
+        self.use_rel_pos = attention.use_rel_pos
+        if self.use_rel_pos:
+            self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
+
+    def qkv(self, tokens: Tensor) -> Tensor:
+        """Queries, keys and values of its heads: [..., C] to [..., 3·heads·d]."""
+        return self._heads.into(tokens, self.num_heads)
+
+    def proj(self, attended: Tensor) -> Tensor:
+        """Out of its heads: [..., heads·d] to [..., C]."""
+        return self._heads.out_of(attended, self.num_heads)
+
+    __call__ = Attention.forward
 
 
 class _Projected(NamedTuple):
@@ -39,7 +74,7 @@ class _Projected(NamedTuple):
     column_bias: Tensor  # [B, heads, H·W, W]
 
 
-def run_attention(attention: Attention, tokens: Tensor) -> Tensor:
+def run_attention(attention: Attention | FirstHeads, tokens: Tensor) -> Tensor:
     """What `attention(tokens)` gives, the cheaper way: [B, H, W, C] to the same.
 
     Below `FUSED_FROM` tokens it is segment_anything's own to the bit, else within 1e-5 of it.
@@ -54,7 +89,7 @@ def run_attention(attention: Attention, tokens: Tensor) -> Tensor:
     return folded_attention(attention, tokens)
 
 
-def attention_in_parts(attention: Attention, tokens: Tensor) -> Tensor:
+def attention_in_parts(attention: Attention | FirstHeads, tokens: Tensor) -> Tensor:
     """`attention(tokens)`, the bias made for some queries at a time: [B, H, W, C] to the same."""
     q, k, v, row_bias, column_bias = _project(attention, tokens)
     batch, heads, count, _ = q.shape
@@ -71,7 +106,7 @@ def attention_in_parts(attention: Attention, tokens: Tensor) -> Tensor:
     return _join_heads(attention, torch.cat(attended, dim=2), tokens)
 
 
-def folded_attention(attention: Attention, tokens: Tensor) -> Tensor:
+def folded_attention(attention: Attention | FirstHeads, tokens: Tensor) -> Tensor:
     """`attention(tokens)`, the bias folded into queries and keys: [B, H, W, C] to the same.
 
     Under autocast to bf16 it is nearer to the fp32 result than segment_anything's own: both round
@@ -90,7 +125,7 @@ def folded_attention(attention: Attention, tokens: Tensor) -> Tensor:
     return _join_heads(attention, attended[..., : v.shape[-1]], tokens)
 
 
-def _project(attention: Attention, tokens: Tensor) -> _Projected:
+def _project(attention: Attention | FirstHeads, tokens: Tensor) -> _Projected:
     batch, height, width, _ = tokens.shape
     qkv = attention.qkv(tokens).view(batch, height * width, 3, attention.num_heads, -1)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -102,7 +137,7 @@ def _project(attention: Attention, tokens: Tensor) -> _Projected:
     return _Projected(q, k, v, row_bias, column_bias)
 
 
-def _join_heads(attention: Attention, attended: Tensor, tokens: Tensor) -> Tensor:
+def _join_heads(attention: Attention | FirstHeads, attended: Tensor, tokens: Tensor) -> Tensor:
     joined = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3])
     projected: Tensor = attention.proj(joined)
     return projected

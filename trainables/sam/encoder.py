@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from search_spaces.subnet import Subnet
+from search_spaces.subnet import LayerSize, Subnet
+from trainables.sam.units import Units
 
 
 class Mlp(NamedTuple):
@@ -20,12 +20,16 @@ class Mlp(NamedTuple):
     activation: nn.Module
     second: nn.Linear
 
+    @property
+    def neurons(self) -> Units:
+        """Its hidden neurons."""
+        return Units(self.first, self.second, self.first.out_features)
+
 
 def sliced_mlp(mlp: Mlp, tokens: Tensor, width: int) -> Tensor:
-    """The MLP with its first `width` hidden neurons: [..., C] to [..., C]. Slices are views."""
-    hidden = F.linear(tokens, mlp.first.weight[:width], mlp.first.bias[:width])
-    output: Tensor = F.linear(mlp.activation(hidden), mlp.second.weight[:, :width], mlp.second.bias)
-    return output
+    """The MLP with its first `width` hidden neurons: [..., C] to [..., C]."""
+    neurons = mlp.neurons
+    return neurons.out_of(mlp.activation(neurons.into(tokens, width)), width)
 
 
 class ElasticEncoder(nn.Module, ABC):
@@ -49,6 +53,10 @@ class ElasticEncoder(nn.Module, ABC):
     def mlp(self, block: nn.Module) -> Mlp:
         """The MLP of one of `blocks`; its neurons are what a subnet may have fewer of."""
 
+    def heads(self, block: nn.Module) -> Units | None:
+        """The attention heads of one of `blocks`; None, as here: a subnet can't have fewer."""
+        return None
+
     @abstractmethod
     def attention(self, block: nn.Module) -> str:
         """What one of `blocks` attends to, for people: `global`, or `windowed`."""
@@ -58,8 +66,14 @@ class ElasticEncoder(nn.Module, ABC):
         """What comes before the first of `blocks`: [B, 3, S, S] to that block's input."""
 
     @abstractmethod
-    def run_block(self, layer: int, tokens: Tensor, width: int) -> Tensor:
-        """One of `blocks` with its residuals and so many neurons in its MLP."""
+    def run_block(self, layer: int, tokens: Tensor, width: int, heads: int | None = None) -> Tensor:
+        """One of `blocks` with its residuals, so many neurons in its MLP and so many heads.
+
+        A family without `heads` needs no such argument.
+
+        Args:
+            heads: fewer than it has; None: all.
+        """
 
     def run_after(self, layer: int, tokens: Tensor) -> Tensor:
         """What every subnet has behind a layer, even one that goes without it; here nothing."""
@@ -80,6 +94,22 @@ class ElasticEncoder(nn.Module, ABC):
     def mlps(self) -> list[Mlp]:
         """The MLP of each layer."""
         return [self.mlp(block) for block in self.blocks]
+
+    @property
+    def neurons(self) -> list[Units]:
+        """The MLP's neurons of each layer."""
+        return [mlp.neurons for mlp in self.mlps]
+
+    @property
+    def attention_heads(self) -> list[Units]:
+        """The attention heads of each layer; empty where a subnet can't have fewer in all."""
+        found = [units for block in self.blocks if (units := self.heads(block)) is not None]
+        return found if len(found) == len(self.blocks) else []
+
+    @property
+    def full_heads(self) -> tuple[int, ...]:
+        """How many those are."""
+        return tuple(units.count for units in self.attention_heads)
 
     @property
     def largest(self) -> Subnet:
@@ -108,24 +138,28 @@ class ElasticEncoder(nn.Module, ABC):
 
         Args:
             tokens: what `stem` gave, or the layers before `start`.
-            subnet: which layers run, and at what widths.
+            subnet: which layers run, and how much of each.
             start: the first layer of the parent that is looked at.
             stop: the one before which to stop; None: all.
             recompute: keep only each block's input for the backward pass, which then runs the block
                 again (arXiv 1604.06174): the same gradients in less memory and more time.
         """
-        recompute = recompute and torch.is_grad_enabled()
-        widths = dict(zip(subnet.layers, subnet.mlp_widths, strict=True))
+        sizes = subnet.sizes(self.full_heads)
         for layer in range(len(self.blocks))[start:stop]:
-            if layer in widths:
-                tokens = self._layer(layer, tokens, widths[layer], recompute)
+            if layer in sizes:
+                tokens = self.run_layer(layer, tokens, sizes[layer], recompute=recompute)
             tokens = self.run_after(layer, tokens)
         return tokens
 
-    def _layer(self, layer: int, tokens: Tensor, width: int, recompute: bool) -> Tensor:
-        if not recompute:
-            return self.run_block(layer, tokens, width)
-        output: Tensor = checkpoint(self.run_block, layer, tokens, width, use_reentrant=False)
+    def run_layer(
+        self, layer: int, tokens: Tensor, size: LayerSize, *, recompute: bool = False
+    ) -> Tensor:
+        """One layer at the size that a subnet has of it; `recompute` as in `layers`."""
+        # Families without elastic heads are not asked for any.
+        kept = size[:1] if size.heads is None else size
+        if not (recompute and torch.is_grad_enabled()):
+            return self.run_block(layer, tokens, *kept)
+        output: Tensor = checkpoint(self.run_block, layer, tokens, *kept, use_reentrant=False)
         return output
 
 
@@ -137,22 +171,3 @@ def elastic(encoder: nn.Module) -> ElasticEncoder:
         TypeError: no family is registered for this type.
     """
     raise TypeError(f"no family of elastic encoders is registered for {type(encoder).__name__}")
-
-
-@torch.no_grad()
-def reorder_neurons(encoder: ElasticEncoder, orders: Sequence[Tensor]) -> None:
-    """Permute each MLP's hidden neurons in place, so that a slice holds those named first.
-
-    The encoder computes what it computed before. SuperSAM's parameter prioritisation: rows of the
-    first linear layer with their biases, and columns of the second, move together.
-
-    Args:
-        encoder: changed in place.
-        orders: for each layer a permutation of its neurons, most important first.
-    """
-    for mlp, order in zip(encoder.mlps, orders, strict=True):
-        if sorted(order.tolist()) != list(range(mlp.first.out_features)):
-            raise ValueError("an order must name every neuron once")
-        mlp.first.weight.copy_(mlp.first.weight[order])
-        mlp.first.bias.copy_(mlp.first.bias[order])
-        mlp.second.weight.copy_(mlp.second.weight[:, order])

@@ -1,12 +1,14 @@
 """mIoU of a subnet on prompted objects, with the same prompts for every subnet.
 
-An `EvaluationSet` is what a search measures each subnet on; `detailed.py` measures one model once,
-in more detail.
+An `EvaluationSet` is what subnets are measured on, one by one; an `Evaluator` (`evaluator.py`)
+measures many of one supernet, with the same results in less time; `detailed.py` measures one model
+once, in more detail.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from trainables.data.pictures import Pictures
 from trainables.data.prompts import PromptKind
 from trainables.sam.examples import make_examples
 from trainables.sam.object_results import (
+    ObjectResult,
     encoder_input,
     in_batches,
     object_results,
@@ -37,6 +40,12 @@ class Metrics:
     miou_oracle: float
     objects: int
 
+    @classmethod
+    def of(cls, results: Sequence[ObjectResult]) -> Self:
+        """The means of one or more results."""
+        miou, oracle = fmean(r.iou for r in results), fmean(r.best_iou for r in results)
+        return cls(miou, oracle, len(results))
+
 
 class EvaluationSet:
     """Pictures with their prompts, held in memory to evaluate any number of subnets on.
@@ -49,6 +58,10 @@ class EvaluationSet:
         limit: only the first so many pictures.
         max_objects: objects prompted in a picture at most.
         min_area: pixels that an object needs to be prompted.
+
+    Attributes:
+        examples: the pictures with an object to prompt.
+        batch_size: pictures that suit an encoder together.
 
     Raises:
         InputError: there is no object to prompt.
@@ -66,7 +79,7 @@ class EvaluationSet:
         min_area: int = 1,
     ) -> None:
         self._count = len(pictures) if limit is None else min(limit, len(pictures))
-        self._examples = list(
+        self.examples = list(
             make_examples(
                 (pictures[i] for i in range(self._count)),
                 (prompts,),
@@ -76,10 +89,10 @@ class EvaluationSet:
                 min_area=min_area,
             )
         )
-        if not self._examples:
+        if not self.examples:
             raise InputError(no_object(self._count, min_area))
-        self._prompts = prompts
-        self._batch_size = pictures_at_once(image_size)
+        self.prompts = prompts
+        self.batch_size = pictures_at_once(image_size)
 
     def __len__(self) -> int:
         """The pictures, those without an object to prompt included."""
@@ -93,15 +106,15 @@ class EvaluationSet:
         Args:
             batch_size: pictures that the encoder takes together; None: as many as suit their size.
         """
-        size = batch_size or self._batch_size
-        kinds = (self._prompts,)
-        results = list(object_results(supernet, subnet, self._examples, kinds, batch_size=size))
-        miou, oracle = fmean(r.iou for r in results), fmean(r.best_iou for r in results)
-        return Metrics(miou, oracle, len(results))
+        size = batch_size or self.batch_size
+        kinds = (self.prompts,)
+        return Metrics.of(
+            list(object_results(supernet, subnet, self.examples, kinds, batch_size=size))
+        )
 
     def box_miou(self) -> float:
         """What the objects' own tight boxes, taken as masks, would score."""
-        return fmean(iou for example in self._examples for iou in example.box_ious)
+        return fmean(iou for example in self.examples for iou in example.box_ious)
 
     @torch.no_grad()
     def embeddings(
@@ -113,7 +126,7 @@ class EvaluationSet:
 
     def batches(self, supernet: Supernet, batch_size: int | None = None) -> Iterator[Tensor]:
         """The same pictures as the encoder's input, normalised: [B, 3, S, S] each."""
-        for batch in in_batches(self._examples, batch_size or self._batch_size):
+        for batch in in_batches(self.examples, batch_size or self.batch_size):
             yield encoder_input(supernet, batch)
 
 

@@ -6,7 +6,7 @@ A family is a subclass of `EncoderConfig`, which builds encoders and their subne
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
@@ -66,6 +66,11 @@ class EncoderConfig(ABC):
         """The number of layers."""
         return len(self.mlp_widths)
 
+    @property
+    def full_heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer; empty, as here: a subnet can't have fewer."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -75,13 +80,17 @@ class EncoderConfig(ABC):
     def from_dict(values: Mapping[str, Any]) -> "EncoderConfig":
         """The inverse of `to_dict`.
 
+        A field that was not there yet when a file was written has its default.
+
         Raises:
             KeyError: the family is unknown, or a value is missing.
         """
         if values["family"] not in FAMILIES:
             raise KeyError(f"family {values['family']!r}; import the file that defines it first")
         kind = FAMILIES[values["family"]]
-        known = {f.name: values[f.name] for f in fields(kind)}
+        known = {
+            f.name: values[f.name] for f in fields(kind) if f.name in values or f.default is MISSING
+        }
         fitting: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
         }

@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
-from search_spaces.subnet import Subnet
 from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.evaluator import Evaluator
 from trainables.sam.supernet import Supernet
 
 WorthKind = Literal["miou", "embedding"]
@@ -34,22 +34,23 @@ def layer_worth(
 ) -> Iterator[LayerWorth]:
     """Remove each layer of the parent alone and measure; in the order of the layers.
 
+    Each starts behind the layers that it shares with the parent.
+
     Args:
-        supernet: the parent's weights.
+        supernet: the parent's weights, in evaluation mode.
         calibration: pictures with their prompts.
         kind: `embedding` leaves out the mIoU, and with it every decoding of masks.
     """
+    evaluator = Evaluator(supernet, calibration)
     parent = supernet.largest
-    whole = calibration.evaluate(supernet, parent).miou if kind == "miou" else None
-    reference = calibration.embeddings(supernet, parent)
+    reference = evaluator.embeddings(parent)
+    whole = evaluator.metrics(reference).miou if kind == "miou" else None
     for layer in parent.layers:
-        without = Subnet(
-            tuple(i for i in parent.layers if i != layer),
-            tuple(w for i, w in enumerate(parent.mlp_widths) if i != layer),
-        )
-        lost = None if whole is None else whole - calibration.evaluate(supernet, without).miou
+        without = evaluator.embeddings(parent.without({layer}, supernet.encoder.full_heads))
+        lost = None if whole is None else whole - evaluator.metrics(without).miou
         errors = [
             float((e - r).norm() / r.norm())
-            for e, r in zip(calibration.embeddings(supernet, without), reference, strict=True)
+            for some, same in zip(without, reference, strict=True)
+            for e, r in zip(some, same, strict=True)
         ]
         yield LayerWorth(layer, lost, sum(errors) / len(errors))

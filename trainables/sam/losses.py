@@ -52,7 +52,7 @@ def encode_prompts(sam: Sam, prompts: Prompts) -> tuple[Tensor, Tensor]:
 
 
 def decode_masks(
-    sam: Sam, embedding: Tensor, encoded: tuple[Tensor, Tensor]
+    sam: Sam, embedding: Tensor, encoded: tuple[Tensor, Tensor], positions: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """All four masks of the decoder for one picture.
 
@@ -61,13 +61,14 @@ def decode_masks(
     Args:
         embedding: [1, 256, H, W].
         encoded: what `encode_prompts` gave for the picture's N prompts.
+        positions: the prompt encoder's `get_dense_pe()`, where it is at hand.
 
     Returns:
         Mask logits [N, 4, 4H, 4W] and predicted IoUs [N, 4].
     """
     logits, ious = sam.mask_decoder.predict_masks(
         image_embeddings=embedding,
-        image_pe=sam.prompt_encoder.get_dense_pe(),
+        image_pe=sam.prompt_encoder.get_dense_pe() if positions is None else positions,
         sparse_prompt_embeddings=encoded[0],
         dense_prompt_embeddings=encoded[1],
     )

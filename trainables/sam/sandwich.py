@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
-from search_spaces.subnet import Subnet, SubnetSpace
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
 from trainables.data.batches import Batch
+from trainables.host_memory import release_freed_memory
 from trainables.sam.losses import LossKind, encode_prompts
 from trainables.sam.objectives import (
     Answers,
@@ -52,12 +54,17 @@ def sandwich_subnets(space: SubnetSpace, step: int, *, seed: int, n_random: int)
     return list(dict.fromkeys(drawn))
 
 
-def shared_layers(subnets: Sequence[Subnet]) -> int:
-    """How many of the parent's first layers all subnets have alike, at one width or not at all."""
-    kept = [dict(zip(s.layers, s.mlp_widths, strict=True)) for s in subnets]
-    depth = 1 + max(max(s.layers) for s in subnets)
+def shared_layers(subnets: Sequence[Subnet], full_heads: Sequence[int]) -> int:
+    """How many of the parent's first layers all subnets have alike, at one size or not at all.
+
+    Args:
+        subnets: one or more.
+        full_heads: the parent's heads in each layer; empty where they are not elastic.
+    """
+    kept = [subnet.sizes(full_heads) for subnet in subnets]
+    depth = 1 + max(max(sizes) for sizes in kept)
     for layer in range(depth):
-        if len({widths.get(layer) for widths in kept}) > 1:
+        if len({sizes.get(layer) for sizes in kept}) > 1:
             return layer
     return depth
 
@@ -121,7 +128,8 @@ def _backward(
     targets = [target.to(device) for target in batch.targets]
     prompts = [encode_prompts(supernet.sam, asked) for asked in batch.prompts]
     precision = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-    encoder, start = supernet.encoder, shared_layers(subnets)
+    encoder = supernet.encoder
+    start = shared_layers(subnets, encoder.full_heads)
     with precision:
         shared = encoder.layers(
             encoder.stem(pictures), subnets[0], stop=start, recompute=settings.recompute
@@ -129,6 +137,9 @@ def _backward(
     tokens = shared.detach().requires_grad_()
     teacher: Answers | None = None
     for subnet in subnets:
+        if teacher is not None and device.type == "cpu":
+            # Between the gradients the last pass left gaps that this one could not fill.
+            release_freed_memory()
         with precision:
             found = answer(
                 supernet, tokens, subnet, prompts, start=start, recompute=settings.recompute

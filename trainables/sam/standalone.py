@@ -17,6 +17,7 @@ from trainables.sam.encoder import elastic
 from trainables.sam.family import EncoderConfig
 from trainables.sam.models import build_sam, save_state_dict
 from trainables.sam.segment_anything_import import Sam
+from trainables.sam.units import copy_first
 
 FORMAT = 1
 
@@ -36,6 +37,11 @@ def extract(sam: Sam, config: EncoderConfig, subnet: Subnet) -> Sam:
         block = next((own for own in names if name.startswith(own)), "")
         source = state[names.get(block, "") + name.removeprefix(block)]
         tensor.copy_(source[tuple(slice(0, size) for size in tensor.shape)])
+    # Rows of several heads' queries, keys and values are no prefix of the parent's.
+    heads = elastic(sam.image_encoder).attention_heads
+    kept = [heads[layer] for layer in subnet.layers] if heads else []
+    for own, whole in zip(elastic(alone.image_encoder).attention_heads, kept, strict=True):
+        copy_first(own, whole)
     return alone
 
 

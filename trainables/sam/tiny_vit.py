@@ -14,6 +14,7 @@ from trainables.sam.segment_anything_import import (
     window_partition,
     window_unpartition,
 )
+from trainables.sam.units import Units
 
 
 class ConvNorm(nn.Module):
@@ -96,31 +97,42 @@ class WindowAttention(nn.Module):
     """Attention among the tokens of a window, with a learned bias for each offset.
 
     The norm is inside: tokens that pad a window enter it as zeros, as the checkpoint was trained.
+
+    Args:
+        channels: width of the tokens.
+        heads: how many there are.
+        length: of a head's queries, keys and values.
+        window: side of a window, tokens.
     """
 
     attention_bias_idxs: Tensor
 
-    def __init__(self, channels: int, heads: int, window: int) -> None:
+    def __init__(self, channels: int, heads: int, length: int, window: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = nn.Linear(channels, 3 * heads * length)
+        self.proj = nn.Linear(heads * length, channels)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         tokens = torch.arange(window * window)
         rows, columns = tokens // window, tokens % window
         offsets = (rows[:, None] - rows).abs() * window + (columns[:, None] - columns).abs()
         self.register_buffer("attention_bias_idxs", offsets, persistent=False)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """[B, window, window, C] to the same."""
+    @property
+    def units(self) -> Units:
+        """Its heads: rows of `qkv` lie as [heads, 3, length], and each head has its own biases."""
+        return Units(self.qkv, self.proj, self.heads, tables=(self.attention_biases,))
+
+    def forward(self, windows: Tensor, heads: int | None = None) -> Tensor:
+        """With the first `heads`, None: all; [B, window, window, C] to the same."""
+        units, heads = self.units, heads or self.heads
         tokens = self.norm(windows.flatten(1, 2))
-        count, length, channels = tokens.shape
-        qkv = self.qkv(tokens).view(count, length, self.heads, 3, channels // self.heads)
+        qkv = units.into(tokens, heads).unflatten(-1, (heads, 3, -1))
         q, k, v = qkv.permute(3, 0, 2, 1, 4)
-        bias = self.attention_biases[:, self.attention_bias_idxs]
+        bias = self.attention_biases[:heads, self.attention_bias_idxs]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        projected: Tensor = self.proj(attended.transpose(1, 2).reshape(count, length, channels))
+        projected = units.out_of(attended.transpose(1, 2).flatten(2), heads)
         return projected.view(windows.shape)
 
 
@@ -143,17 +155,18 @@ class TinyMlp(nn.Module):
 class TinyViTBlock(nn.Module):
     """Windowed attention, a convolution of each channel, an MLP: [B, H, W, C] to the same."""
 
-    def __init__(self, channels: int, heads: int, window: int, mlp_width: int) -> None:
+    def __init__(self, channels: int, window: int, length: int, heads: int, mlp_width: int) -> None:
         super().__init__()
         self.window_size = window
-        self.attn = WindowAttention(channels, heads, window)
+        self.attn = WindowAttention(channels, heads, length, window)
         self.local_conv = ConvNorm(channels, channels, 3, groups=channels)
         self.mlp = TinyMlp(channels, mlp_width)
 
-    def mix(self, x: Tensor) -> Tensor:
-        """All of the block but its MLP."""
+    def mix(self, x: Tensor, heads: int | None = None) -> Tensor:
+        """All of the block but its MLP, with its first `heads`; None: all."""
         windows, padded = window_partition(x, self.window_size)
-        x = x + window_unpartition(self.attn(windows), self.window_size, padded, x.shape[1:3])
+        windows = self.attn(windows, heads)
+        x = x + window_unpartition(windows, self.window_size, padded, x.shape[1:3])
         local: Tensor = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return local
 
@@ -193,9 +206,10 @@ class TinyViT(nn.Module):
         img_size: side of the input, pixels.
         channels: width of the convolutional stage and of the three with attention.
         depths: blocks of each stage with attention; a stage may be empty.
-        heads: attention heads of each of them.
+        heads: attention heads of whole blocks in each of them; they set a head's length.
         windows: side of the windows in each of them, tokens.
         mlp_widths: hidden neurons of each block's MLP, over all three.
+        layer_heads: attention heads of each block, over all three.
     """
 
     def __init__(
@@ -206,15 +220,17 @@ class TinyViT(nn.Module):
         heads: Sequence[int],
         windows: Sequence[int],
         mlp_widths: Sequence[int],
+        layer_heads: Sequence[int],
     ) -> None:
         super().__init__()
         self.img_size = img_size
         self.patch_embed = PatchEmbed(channels[0])
-        widths = iter(mlp_widths)
+        sizes = zip(layer_heads, mlp_widths, strict=True)
         stages: list[nn.Module] = [ConvStage(channels[0], channels[1])]
         for i, depth in enumerate(depths):
             width, last = channels[i + 1], i == len(depths) - 1
-            blocks = [TinyViTBlock(width, heads[i], windows[i], next(widths)) for _ in range(depth)]
+            length = width // heads[i]
+            blocks = [TinyViTBlock(width, windows[i], length, *next(sizes)) for _ in range(depth)]
             # Of the steps down only the first halves the size: the embedding is S/16.
             step = None if last else PatchMerging(width, channels[i + 2], 2 if i == 0 else 1)
             stages.append(Stage(blocks, step))

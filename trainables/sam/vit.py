@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.subnet import Subnet
-from trainables.sam.attention import run_attention
+from trainables.sam.attention import FirstHeads, heads_of, run_attention
 from trainables.sam.encoder import ElasticEncoder, Mlp, elastic, sliced_mlp
 from trainables.sam.family import EncoderConfig
 from trainables.sam.segment_anything_import import (
+    Attention,
     Block,
     ImageEncoderViT,
     MLPBlock,
     window_partition,
     window_unpartition,
 )
+from trainables.sam.units import Units
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,11 @@ class ViTConfig(EncoderConfig):
 
     Args:
         embed_dim: width of the token stream.
-        num_heads: attention heads of each layer.
+        num_heads: attention heads of a whole layer.
         global_layers: layers with global attention; the others attend within windows.
         window_size: side of a window, tokens.
         patch_size: side of a patch, pixels.
+        layer_heads: attention heads of each layer; empty: all layers are whole.
     """
 
     embed_dim: int
@@ -38,8 +41,14 @@ class ViTConfig(EncoderConfig):
     global_layers: tuple[int, ...]
     window_size: int = 14
     patch_size: int = 16
+    layer_heads: tuple[int, ...] = ()
 
     family: ClassVar[str] = "vit"
+
+    @property
+    def full_heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer."""
+        return self.layer_heads or (self.num_heads,) * self.depth
 
     def build(self) -> ImageEncoderViT:
         """The encoder with fresh weights."""
@@ -56,15 +65,29 @@ class ViTConfig(EncoderConfig):
             window_size=self.window_size,
             global_attn_indexes=self.global_layers,
         )
-        for block, width in zip(encoder.blocks, self.mlp_widths, strict=True):
+        layers = zip(encoder.blocks, self.mlp_widths, self.full_heads, strict=True)
+        for block, width, heads in layers:
             block.mlp = MLPBlock(self.embed_dim, width, nn.GELU)
+            if heads != self.num_heads:
+                self._narrow(block.attn, heads)
         return encoder
+
+    def _narrow(self, attention: Attention, heads: int) -> None:
+        """Leave an attention so many heads, each as wide as before."""
+        width = heads * (self.embed_dim // self.num_heads)
+        attention.num_heads = heads
+        attention.qkv = nn.Linear(self.embed_dim, 3 * width)
+        attention.proj = nn.Linear(width, self.embed_dim)
 
     def reduced(self, subnet: Subnet) -> Self:
         """A layer that stays keeps its kind, windowed or global."""
         kept = {layer: position for position, layer in enumerate(subnet.layers)}
-        global_layers = tuple(kept[layer] for layer in self.global_layers if layer in kept)
-        return replace(self, mlp_widths=subnet.mlp_widths, global_layers=global_layers)
+        return replace(
+            self,
+            mlp_widths=subnet.mlp_widths,
+            global_layers=tuple(kept[layer] for layer in self.global_layers if layer in kept),
+            layer_heads=subnet.heads or tuple(self.full_heads[layer] for layer in subnet.layers),
+        )
 
     def fit(self, name: str, tensor: Tensor, size: tuple[int, ...]) -> Tensor | None:
         """Absolute positions [1, H, W, C] bicubically; relative ones [2S-1, C] linearly.
@@ -100,6 +123,10 @@ class ElasticViT(ElasticEncoder):
         """The MLP of a transformer layer."""
         return Mlp(block.mlp.lin1, block.mlp.act, block.mlp.lin2)
 
+    def heads(self, block: Block) -> Units:
+        """The heads of a transformer layer."""
+        return heads_of(block.attn)
+
     def attention(self, block: Block) -> str:
         """Global or windowed."""
         return "windowed" if block.window_size else "global"
@@ -111,10 +138,10 @@ class ElasticViT(ElasticEncoder):
             tokens = tokens + self.parent.pos_embed
         return tokens
 
-    def run_block(self, layer: int, tokens: Tensor, width: int) -> Tensor:
+    def run_block(self, layer: int, tokens: Tensor, width: int, heads: int | None = None) -> Tensor:
         """A transformer layer: [B, H, W, C] to the same."""
         block = self.blocks[layer]
-        tokens = attend(block, tokens)
+        tokens = attend(block, tokens, heads)
         return tokens + sliced_mlp(self.mlp(block), block.norm2(tokens), width)
 
     def head(self, tokens: Tensor) -> Tensor:
@@ -123,12 +150,13 @@ class ElasticViT(ElasticEncoder):
         return embedding
 
 
-def attend(block: Block, tokens: Tensor) -> Tensor:
-    """A block's attention with its residual."""
+def attend(block: Block, tokens: Tensor, heads: int | None = None) -> Tensor:
+    """A block's attention, or that of its first heads, with its residual."""
+    attention = block.attn if heads is None else FirstHeads(block.attn, heads)
     normed = block.norm1(tokens)
     if block.window_size == 0:
-        return tokens + run_attention(block.attn, normed)
+        return tokens + run_attention(attention, normed)
     windows, padded = window_partition(normed, block.window_size)
-    windows = run_attention(block.attn, windows)
+    windows = run_attention(attention, windows)
     attended: Tensor = window_unpartition(windows, block.window_size, padded, tokens.shape[1:3])
     return tokens + attended

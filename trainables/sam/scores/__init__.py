@@ -1,12 +1,13 @@
-"""Neuron scores: how important each hidden neuron of each MLP is.
+"""Scores: how important each unit is, a neuron of an MLP or a head of an attention.
 
-A score is a function of a supernet, batches and a seed that gives a float64 tensor [hidden] for
-each layer, on the CPU, higher for more important. It sums what it sees over all batches and all
-processes, keeps nothing from one call to the next, and leaves the model as it was. Adding one is
-adding a function to `SCORES`.
+A score is a function of a supernet, batches, a seed and the units of each layer (`units.py`; one
+call may ask for neurons and heads) that gives a float64 tensor [count] for each of these, on the
+CPU, higher for more important. It sums what it sees over all batches and all processes, keeps
+nothing from one call to the next, and leaves the model as it was. Adding one is adding a function
+to `SCORES`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
@@ -15,9 +16,10 @@ from trainables.sam.scores.activations import activation, wanda
 from trainables.sam.scores.blind import magnitude, random
 from trainables.sam.scores.gradients import fisher, taylor
 from trainables.sam.supernet import Supernet
+from trainables.sam.units import Units
 
-Score = Callable[[Supernet, Iterable[Batch], int], list[Tensor]]
-"""Supernet, batches, seed. All run the parent; the seed is for those that draw."""
+Score = Callable[[Supernet, Iterable[Batch], int, Sequence[Units]], list[Tensor]]
+"""Supernet, batches, seed, units. All run the parent; the seed is for those that draw."""
 
 SCORES: dict[str, Score] = {
     "wanda": wanda,
@@ -30,5 +32,5 @@ SCORES: dict[str, Score] = {
 
 
 def order_of(scores: list[Tensor]) -> list[Tensor]:
-    """Neurons by descending score, layer by layer; ties keep their order."""
+    """Units by descending score, layer by layer; ties keep their order."""
     return [score.argsort(descending=True, stable=True) for score in scores]

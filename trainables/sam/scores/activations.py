@@ -1,4 +1,4 @@
-"""Scores from what flows through the MLPs; they need pictures and no labels."""
+"""Scores from what flows through the units; they need pictures and no labels."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -9,39 +9,46 @@ from torch import Tensor, nn
 from trainables.data.batches import Batch
 from trainables.sam.scores.processes import sum_over_processes
 from trainables.sam.supernet import Supernet
+from trainables.sam.units import Units
 
 
 @torch.no_grad()
-def wanda(supernet: Supernet, batches: Iterable[Batch], seed: int) -> list[Tensor]:
+def wanda(
+    supernet: Supernet, batches: Iterable[Batch], seed: int, units: Sequence[Units]
+) -> list[Tensor]:
     """SuperSAM's score (arXiv 2501.08504), after Wanda (arXiv 2306.11695).
 
-    s_i = 1/2 (Σ_j |W1_ij| ‖x_j‖ + Σ_k |W2_ki| ‖h_i‖), with x the input of the first linear layer,
-    h that of the second, and norms over all tokens of all pictures.
+    s_u = 1/2 (Σ_ij |W1_ij| ‖x_j‖ + Σ_ik |W2_ki| ‖h_i‖), with i the rows of the first linear layer,
+    and columns of the second, that belong to the unit, x the input of the first, h that of the
+    second, and norms over all tokens of all pictures.
     """
-    mlps = supernet.encoder.mlps
-    layers = [*(mlp.first for mlp in mlps), *(mlp.second for mlp in mlps)]
-    norms = _input_norms(supernet, layers, batches)
+    layers = [*(each.first for each in units), *(each.second for each in units)]
+    norms = [total.sqrt() for total in _input_squares(supernet, layers, batches)]
     scores = []
-    for mlp, x, h in zip(mlps, norms[: len(mlps)], norms[len(mlps) :], strict=True):
-        rows = mlp.first.weight.abs().double().cpu() @ x
-        columns = mlp.second.weight.abs().double().cpu().sum(0) * h
-        scores.append((rows + columns) / 2)
+    for each, x, h in zip(units, norms[: len(units)], norms[len(units) :], strict=True):
+        rows = each.first.weight.abs().double().cpu() @ x
+        columns = each.second.weight.abs().double().cpu().sum(0) * h
+        scores.append((each.sum_rows(rows) + each.sum_columns(columns)) / 2)
     return scores
 
 
-def activation(supernet: Supernet, batches: Iterable[Batch], seed: int) -> list[Tensor]:
-    """How strongly each neuron fires; Minitron's score (arXiv 2407.14679) with L2 norms.
+def activation(
+    supernet: Supernet, batches: Iterable[Batch], seed: int, units: Sequence[Units]
+) -> list[Tensor]:
+    """How strongly each unit fires; Minitron's score (arXiv 2407.14679) with L2 norms.
 
-    s_i = ‖h_i‖, with h the input of the second linear layer, over all tokens of all pictures.
+    s_u = ‖h_u‖, with h_u what the unit gives to the second linear layer, over all tokens of all
+    pictures.
     """
-    return _input_norms(supernet, [mlp.second for mlp in supernet.encoder.mlps], batches)
+    squares = _input_squares(supernet, [each.second for each in units], batches)
+    return [each.sum_columns(total).sqrt() for each, total in zip(units, squares, strict=True)]
 
 
 @torch.no_grad()
-def _input_norms(
+def _input_squares(
     supernet: Supernet, layers: Sequence[nn.Linear], batches: Iterable[Batch]
 ) -> list[Tensor]:
-    """For each layer the L2 norms of its inputs [in_features], over all tokens of all pictures."""
+    """For each layer its inputs' squares, summed over all tokens of all pictures: [in_features]."""
     device = next(supernet.parameters()).device
     squares = [
         torch.zeros(layer.in_features, dtype=torch.float64, device=device) for layer in layers
@@ -58,7 +65,7 @@ def _input_norms(
         for hook in hooks:
             hook.remove()
     sum_over_processes(squares)
-    return [total.sqrt().cpu() for total in squares]
+    return [total.cpu() for total in squares]
 
 
 def _add_squares(total: Tensor, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:

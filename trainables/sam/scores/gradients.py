@@ -1,4 +1,4 @@
-"""Scores from the gradient of SAM's loss: what a picture's labels say about each neuron.
+"""Scores from the gradient of SAM's loss: what a picture's labels say about each unit.
 
 Pictures go one at a time: batches of any size give the same, and a gradient is the largest thing
 that is held.
@@ -13,16 +13,21 @@ from trainables.data.batches import Batch
 from trainables.sam.losses import decode_masks, encode_prompts, segmentation_loss
 from trainables.sam.scores.processes import sum_over_processes
 from trainables.sam.supernet import Supernet
+from trainables.sam.units import Units
 
 
-def taylor(supernet: Supernet, batches: Iterable[Batch], seed: int) -> list[Tensor]:
-    """The first-order Taylor term of each of a neuron's weights, summed (arXiv 2305.11627).
+def taylor(
+    supernet: Supernet, batches: Iterable[Batch], seed: int, units: Sequence[Units]
+) -> list[Tensor]:
+    """The first-order Taylor term of each of a unit's weights, summed (arXiv 2305.11627).
 
-    s_i = Σ_j |W1_ij ∂L/∂W1_ij| + |b1_i ∂L/∂b1_i| + Σ_k |W2_ki ∂L/∂W2_ki|, with L the sum of all
-    pictures' losses. The absolute value stands within the sum: contributions don't cancel.
+    s_u = Σ_i (Σ_j |W1_ij ∂L/∂W1_ij| + |b1_i ∂L/∂b1_i|) + Σ_i Σ_k |W2_ki ∂L/∂W2_ki|, with i the
+    unit's rows of the first linear layer, and columns of the second, and L the sum of all pictures'
+    losses. The absolute value stands within the sum: contributions don't cancel.
     """
-    mlps = supernet.encoder.mlps
-    weights = [p for mlp in mlps for p in (mlp.first.weight, mlp.first.bias, mlp.second.weight)]
+    weights = [
+        p for each in units for p in (each.first.weight, each.first.bias, each.second.weight)
+    ]
     totals = [torch.zeros_like(p) for p in weights]
     for gradients in _picture_gradients(supernet, batches, weights):
         for total, gradient in zip(totals, gradients, strict=True):
@@ -30,22 +35,31 @@ def taylor(supernet: Supernet, batches: Iterable[Batch], seed: int) -> list[Tens
     sum_over_processes(totals)
     terms = [(p.detach() * g).abs().double().cpu() for p, g in zip(weights, totals, strict=True)]
     return [
-        rows.sum(1) + biases + columns.sum(0)
-        for rows, biases, columns in zip(terms[::3], terms[1::3], terms[2::3], strict=True)
+        each.sum_rows(rows.sum(1) + biases) + each.sum_columns(columns.sum(0))
+        for each, rows, biases, columns in zip(
+            units, terms[::3], terms[1::3], terms[2::3], strict=True
+        )
     ]
 
 
-def fisher(supernet: Supernet, batches: Iterable[Batch], seed: int) -> list[Tensor]:
-    """The empirical Fisher information of a gate on each neuron (arXiv 1801.05787).
+def fisher(
+    supernet: Supernet, batches: Iterable[Batch], seed: int, units: Sequence[Units]
+) -> list[Tensor]:
+    """The empirical Fisher information of a gate on each unit (arXiv 1801.05787).
 
-    s_i = Σ_p (Σ_t h_ti ∂L_p/∂h_ti)², with L_p the loss of picture p and h the hidden activations
-    at all its tokens t. The inner sum is computed as Σ_k W2_ki ∂L_p/∂W2_ki, which equals it.
+    s_u = Σ_p (Σ_i Σ_t h_ti ∂L_p/∂h_ti)², with L_p the loss of picture p, i the columns of the
+    second linear layer that belong to the unit, and h their inputs at all tokens t. The sum over t
+    is computed as Σ_k W2_ki ∂L_p/∂W2_ki, which equals it.
     """
-    weights = [mlp.second.weight for mlp in supernet.encoder.mlps]
-    totals = [torch.zeros(w.shape[1], dtype=torch.float64, device=w.device) for w in weights]
+    weights = [each.second.weight for each in units]
+    totals = [
+        torch.zeros(each.count, dtype=torch.float64, device=each.second.weight.device)
+        for each in units
+    ]
     for gradients in _picture_gradients(supernet, batches, weights):
-        for total, weight, gradient in zip(totals, weights, gradients, strict=True):
-            total += (weight.detach() * gradient).double().sum(0).square()
+        for each, total, gradient in zip(units, totals, gradients, strict=True):
+            columns = (each.second.weight.detach() * gradient).double().sum(0)
+            total += each.sum_columns(columns).square()
     sum_over_processes(totals)
     return [total.cpu() for total in totals]
 

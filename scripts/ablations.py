@@ -1,0 +1,252 @@
+"""What each part of the method is worth: one training for each part that is left out or exchanged.
+
+    python scripts/ablations.py --output runs/ablations
+
+Every row trains `vit_t` on the nuclei that ship, from the same weights, on the same pictures in the
+same order for the same number of steps, and is measured once on test: the parent, and the subnets
+of its space at 30 % and 50 % fewer encoder parameters and the smallest. A row that is done is kept
+in the output directory and not repeated. The tables of docs/results.md are printed from what is
+there.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from automl.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
+from search_spaces.design import Design, DesignSpace
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
+from trainables.data.batches import training_batch
+from trainables.data.calibration import calibration_batches
+from trainables.data.pictures import Pictures
+from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.layer_worth import layer_worth
+from trainables.sam.models import load_sam
+from trainables.sam.objectives import Distillation
+from trainables.sam.sandwich import sandwich_step, sandwich_subnets
+from trainables.sam.scores import SCORES, order_of
+from trainables.sam.supernet import Supernet
+from trainables.sam.units import reorder
+from trainables.supernet import TrainingSettings, learning_rate_at, make_optimiser
+
+SIZE, PROMPTS, OBJECTS = 256, "point", 8
+RELEASED = {1: 0.5, 2: 0.5, 5: 0.5, 6: 0.5, 9: 0.5}
+"""Drop probabilities of SuperSAM's released code, for an encoder of twelve layers."""
+SMALLER = (0.3, 0.5)
+NONE = Distillation()
+Steps = Callable[[Supernet, list[Subnet], Any, torch.optim.Optimizer, TrainingSettings], None]
+
+
+def accumulated(
+    supernet: Supernet,
+    subnets: list[Subnet],
+    batch: Any,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainingSettings,
+) -> None:
+    """All subnets' gradients in one update: the sandwich step."""
+    sandwich_step(supernet, [batch], subnets, optimiser, settings)
+
+
+def sequential(
+    supernet: Supernet,
+    subnets: list[Subnet],
+    batch: Any,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainingSettings,
+) -> None:
+    """An update for each subnet, one after the other, as SuperSAM's released code makes them."""
+    for subnet in subnets:
+        sandwich_step(supernet, [batch], [subnet], optimiser, settings)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: what differs from the reference."""
+
+    name: str
+    score: str | None = "wanda"
+    distillation: Distillation = NONE
+    probabilities: dict[int, float] | None = None
+    steps: Steps = accumulated
+    dense: bool = False
+    trained: bool = True
+
+
+REFERENCE = Variant("reference")
+VARIANTS = [
+    Variant("the pretrained parent", dense=True, trained=False),
+    Variant("the parent alone, fine-tuned", dense=True),
+    REFERENCE,
+    Variant("neurons as they stand", score=None),
+    *(Variant(f"score: {name}", score=name) for name in SCORES if name != "wanda"),
+    Variant("with distillation", distillation=Distillation(embedding=1, masks=1)),
+    Variant("released drop probabilities", probabilities=RELEASED),
+    Variant("three updates, one after the other", steps=sequential),
+]
+
+
+def design_of(variant: Variant) -> Design:
+    """The default design, one with drop probabilities that are given, or the parent alone."""
+    space = DesignSpace()
+    if variant.dense:
+        space = DesignSpace(removable=[0], expected_dropped=[0], width_count=[1])
+    elif variant.probabilities:
+        space = DesignSpace(probabilities=variant.probabilities)
+    return space.design(space.first_points()[0])
+
+
+def fresh() -> Supernet:
+    """The parent."""
+    return Supernet(load_sam("vit_t", PACKAGED_CHECKPOINTS["vit_t"])).eval()
+
+
+def split(name: str) -> Pictures:
+    """Of the nuclei that ship."""
+    return Pictures(PACKAGED_DATA["nuclei"] / f"{name}.parquet")
+
+
+def worth_of_layers(seed: int, folder: Path) -> list[float]:
+    """mIoU lost without each layer, on 32 pictures; measured once a seed."""
+    path = folder / f"worth-{seed}.json"
+    if not path.exists():
+        examples = EvaluationSet(
+            split("train"),
+            image_size=SIZE,
+            prompts=PROMPTS,
+            seed=seed,
+            limit=32,
+            max_objects=OBJECTS,
+        )
+        found = [float(item.miou_lost or 0.0) for item in layer_worth(fresh(), examples)]
+        path.write_text(json.dumps(found))
+    worth: list[float] = json.loads(path.read_text())
+    return worth
+
+
+def measured_subnets(supernet: Supernet, space: SubnetSpace) -> dict[str, Subnet]:
+    """The parent, the largest rungs of the ladder that are so much smaller, and the smallest."""
+    full = supernet.costs.costs(space.largest).encoder_params
+    found = {"parent": space.largest}
+    for share in SMALLER:
+        fitting = [
+            subnet
+            for subnet in space.ladder(100)
+            if supernet.costs.costs(subnet).encoder_params <= (1 - share) * full
+        ]
+        if fitting:
+            found[f"-{share:.0%}"] = fitting[0]
+    return {**found, "smallest": space.smallest} if space.size > 1 else found
+
+
+def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]:
+    """Train and measure one row."""
+    supernet = fresh()
+    design = design_of(variant)
+    space = design.draw_up(
+        worth_of_layers(seed, folder),
+        supernet.largest.mlp_widths,
+        tuple(heads.count for heads in supernet.encoder.attention_heads),
+    )
+    pictures = split("train")
+    if variant.score is not None:
+        batches = calibration_batches(
+            pictures, 16, seed=seed, image_size=SIZE, max_objects=OBJECTS, prompts=PROMPTS
+        )
+        neurons = supernet.encoder.neurons
+        reorder(neurons, order_of(SCORES[variant.score](supernet, batches, seed, neurons)))
+    settings = TrainingSettings(learning_rate=2e-4, distillation=variant.distillation)
+    optimiser = make_optimiser(supernet, settings)
+    supernet.train()
+    for step in range(steps if variant.trained else 0):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, steps, settings)
+        batch = training_batch(
+            pictures,
+            step,
+            seed=seed,
+            batch_size=settings.batch_size,
+            image_size=SIZE,
+            max_objects=settings.max_objects,
+            prompts=PROMPTS,
+            augment=settings.augment,
+        )
+        subnets = sandwich_subnets(space, step, seed=seed, n_random=settings.n_random)
+        variant.steps(supernet, subnets, batch, optimiser, settings)
+    supernet.eval()
+    return {"variant": variant.name, "seed": seed, "steps": steps, **measure(supernet, space)}
+
+
+def measure(supernet: Supernet, space: SubnetSpace) -> dict[str, Any]:
+    """mIoU on test, and what the subnets keep of the parent's encoder parameters."""
+    examples = EvaluationSet(
+        split("test"), image_size=SIZE, prompts=PROMPTS, seed=0, max_objects=16
+    )
+    full = supernet.costs.costs(space.largest).encoder_params
+    subnets = measured_subnets(supernet, space)
+    costs = {name: supernet.costs.costs(subnet) for name, subnet in subnets.items()}
+    return {
+        "miou": {name: examples.evaluate(supernet, s).miou for name, s in subnets.items()},
+        "smaller": {name: 1 - cost.encoder_params / full for name, cost in costs.items()},
+        "layers": {name: subnet.layers for name, subnet in subnets.items()},
+    }
+
+
+def rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """What was measured so far."""
+    for path in sorted(folder.glob("row-*.json")):
+        yield json.loads(path.read_text())
+
+
+def table(folder: Path) -> Table:
+    """Means over seeds, and the spread where there are several."""
+    found = list(rows(folder))
+    columns = ["parent", *(f"-{share:.0%}" for share in SMALLER), "smallest"]
+    shown = Table(title="mIoU on test, point prompts", title_justify="left")
+    for name in ("variant", "seeds", *columns):
+        shown.add_column(name, justify="left" if name == "variant" else "right")
+    for variant in VARIANTS:
+        own = [row for row in found if row["variant"] == variant.name]
+        if not own:
+            continue
+        cells = []
+        for name in columns:
+            values = [row["miou"][name] for row in own if name in row["miou"]]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "–")
+        shown.add_row(variant.name, str(len(own)), *cells)
+    return shown
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    folder: Path = arguments.output
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(arguments.seeds):
+        for number, variant in enumerate(VARIANTS):
+            path = folder / f"row-{seed}-{number:02d}.json"
+            if not path.exists():
+                row = run(variant, seed, arguments.steps, folder)
+                path.write_text(json.dumps(row))
+                print(f"{path.name}: {row['variant']} {row['miou']}", flush=True)
+    Console().print(table(folder))
+
+
+if __name__ == "__main__":
+    main()
