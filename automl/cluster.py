@@ -20,16 +20,18 @@ WORKER_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and MLflow hold the results
     "RAY_AIR_NEW_OUTPUT": "0",  # progress is shown by us, not by Tune
 }
+Node = dict[str, float]
+"""What a node of the cluster has, by Ray's names: CPU, GPU, …"""
 
 
 def connect(resources: ResourcesConfig) -> None:
     """Join or start Ray (see `join`), and check that it has what each stage reserves.
 
     Raises:
-        InputError: the cluster does not answer, or no node has what a stage reserves.
+        InputError: the cluster does not answer, or has no room for what a stage reserves.
     """
     join(resources)
-    _check_resources(resources)
+    check_resources(resources, _nodes())
 
 
 def join(resources: ResourcesConfig) -> None:
@@ -82,27 +84,90 @@ def _joined(address: str, environment: dict[str, str]) -> bool:
     return True
 
 
-def _check_resources(resources: ResourcesConfig) -> None:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def check_resources(resources: ResourcesConfig, nodes: list[Node]) -> None:
+    """Refuse what could never be placed: a training, or a single evaluator.
+
+    More evaluators than there is room for take turns.
+
+    Args:
+        resources: what each stage reserves.
+        nodes: what each node of the cluster has.
+
+    Raises:
+        InputError: no node has what one process reserves, or not all workers of a training fit.
+    """
     wanted = [
-        ("train_cpus", "CPU", resources.train_cpus),
-        ("train_gpus", "GPU", resources.train_gpus),
-        ("evaluator_cpus", "CPU", resources.evaluator_cpus),
-        ("evaluator_gpus", "GPU", resources.evaluator_gpus),
+        ("train", resources.train_cpus, resources.train_gpus),
+        ("evaluator", resources.evaluator_cpus, resources.evaluator_gpus),
     ]
-    for key, kind, amount in wanted:
-        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-        if amount > most:
+    for stage, cpus, gpus in wanted:
+        for kind, amount in (("CPU", cpus), ("GPU", gpus)):
+            most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+            if amount > most:
+                key = f"resources.{stage}_{kind.lower()}s"
+                raise InputError(
+                    f"{key}: {amount:g} {kind} asked, the largest node has {most:g}; "
+                    f"set {key}={most:g} or less"
+                )
+        if not process_slots(nodes, cpus, gpus):
             raise InputError(
-                f"resources.{key}: {amount:g} {kind} asked, the largest node has {most:g}; "
-                f"set resources.{key}={most:g} or less"
+                f"resources.{stage}_gpus: {cpus:g} CPU and {gpus:g} GPU of one node asked, no node "
+                f"has both; set resources.{stage}_cpus or resources.{stage}_gpus lower"
             )
-    total = sum(node.get("CPU", 0.0) for node in nodes)
-    if resources.train_workers * resources.train_cpus > total:
+    slots = process_slots(nodes, resources.train_cpus, resources.train_gpus)
+    if resources.train_workers > slots:
         raise InputError(
             f"resources.train_workers: {resources.train_workers} workers of "
-            f"{resources.train_cpus:g} CPU asked, all nodes together have {total:g} CPU"
+            f"{resources.train_cpus:g} CPU and {resources.train_gpus:g} GPU asked, all nodes "
+            f"together have room for {slots}; set resources.train_workers={slots} or less"
         )
+
+
+def concurrent_designs(resources: ResourcesConfig, asked: int) -> int:
+    """How many designs can be tried at once on the cluster that was joined: at most as asked."""
+    return fitting_designs(resources, asked, _nodes())
+
+
+def fitting_designs(resources: ResourcesConfig, asked: int, nodes: list[Node]) -> int:
+    """How many designs fit side by side, at least 1 and at most as asked.
+
+    One design trains while another evaluates, so each may need what either reserves: a training
+    that waits too long for others' processors is given up. A design alone needs no room for all of
+    its evaluators.
+
+    Args:
+        resources: what each stage reserves.
+        asked: designs at once.
+        nodes: what each node of the cluster has; a training fits.
+    """
+    trainings = process_slots(nodes, resources.train_cpus, resources.train_gpus)
+    evaluations = process_slots(nodes, resources.evaluator_cpus, resources.evaluator_gpus)
+    fitting = min(trainings // resources.train_workers, evaluations // resources.evaluators)
+    return max(1, min(asked, fitting))
+
+
+def process_slots(nodes: list[Node], cpus: float, gpus: float) -> int:
+    """How many processes fit that each reserve so much of one node.
+
+    Ray gives a share of a GPU from one GPU, so what is left of each is lost to a larger share.
+    """
+    slots = 0
+    for node in nodes:
+        room = _times(node.get("CPU", 0.0), cpus)
+        if gpus:
+            devices = node.get("GPU", 0.0)
+            shared = int(devices) * _times(1.0, gpus)
+            room = min(room, shared if gpus < 1 else _times(devices, gpus))
+        slots += room
+    return slots
+
+
+def _times(there: float, each: float) -> int:
+    return int(there / each + 1e-9)  # 0.3 goes into 0.9 three times
+
+
+def _nodes() -> list[Node]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def run_task(

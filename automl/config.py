@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from yaml import YAMLError
 
 from automl.design_checks import check_designs
+from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.content_key import content_key
 from search_spaces.design import DesignSpace
 from search_spaces.errors import InputError
@@ -22,6 +23,11 @@ PACKAGED_DATA = {"nuclei": ASSETS / "nuclei"}
 """Data sets that ship with the project, by the name that `data` takes."""
 PACKAGED_CHECKPOINTS = {"vit_t": ASSETS / "vit_t" / "vit_t.safetensors"}
 """Parents that ship with the project; the others need a `checkpoint`."""
+
+
+def _whole(path: Path) -> Path:
+    # Ray's workers have working directories of their own: a relative path would lead astray.
+    return path.expanduser().absolute()
 
 
 class _Section(BaseModel):
@@ -90,20 +96,48 @@ class PrioritiseConfig(_Section):
 
 
 class DesignsConfig(_Section):
-    """The outer search: how many designs, and what each of them is given."""
+    """The outer search: how many designs, and what each of them is given to begin with.
+
+    Args:
+        space: the designs on offer.
+        trials: how many are tried.
+        reduction: of so many designs one goes on, with more steps and more evaluations, until one
+            is left, which gets what `final` says.
+        concurrent: how many are tried at once, at most.
+        steps: of training, counted from its start.
+        evaluations: of subnets.
+    """
 
     space: DesignSpace = DesignSpace()
     trials: int = Field(8, ge=1)
+    reduction: int = Field(3, ge=2)
     concurrent: int = Field(1, ge=1)
     steps: int = Field(200, ge=1)
     evaluations: int = Field(40, ge=1)
 
 
 class FinalConfig(_Section):
-    """What the best design is given; its training goes on from the outer search's."""
+    """What the best design is given on the last rung; its training goes on from the one before."""
 
     steps: int = Field(1000, ge=1)
     evaluations: int = Field(200, ge=1)
+
+
+class SearchConfig(_Section):
+    """How the subnets of a supernet are searched.
+
+    Args:
+        searcher: hyperopt, nsga2, tpe or random; or FILE.py:NAME or package.module:NAME, a function
+            of your own as `automl/searchers/protocol.py` describes it.
+    """
+
+    searcher: str = "hyperopt"
+
+    @field_validator("searcher")
+    @classmethod
+    def _whole_searcher(cls, name: str) -> str:
+        file, _, function = name.rpartition(":")
+        return f"{_whole(Path(file))}:{function}" if file.endswith(".py") else name
 
 
 class ResourcesConfig(_Section):
@@ -137,7 +171,8 @@ class StudyConfig(_Section):
         prompts: box, point (a random one of the mask), centre (the one farthest from its edge), or
             mixed (box or point).
         seed: every random choice follows from it.
-        constraints: ceilings on subnets: cost name to a count or a share such as "50%".
+        constraints: bounds on subnets by cost name: a ceiling such as 3000000, "50%" or "<=50%", a
+            floor such as ">=30%", or both as "30%..50%"; a share is of the parent's own.
     """
 
     model: str = "vit_t"
@@ -152,6 +187,7 @@ class StudyConfig(_Section):
     prioritise: PrioritiseConfig = PrioritiseConfig()
     training: TrainingSettings = TrainingSettings()
     designs: DesignsConfig = DesignsConfig()
+    search: SearchConfig = SearchConfig()
     final: FinalConfig = FinalConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -159,15 +195,14 @@ class StudyConfig(_Section):
     @field_validator("checkpoint")
     @classmethod
     def _whole_checkpoint(cls, path: Path | None) -> Path | None:
-        # Ray's workers have working directories of their own: a relative path would lead astray.
-        return path and path.expanduser().absolute()
+        return path and _whole(path)
 
     @field_validator("data")
     @classmethod
     def _whole_data(cls, place: str) -> str:
         if place in PACKAGED_DATA or "://" in place:
             return place
-        return str(Path(place).expanduser().absolute())
+        return str(_whole(Path(place)))
 
     @property
     def key(self) -> str:
@@ -209,11 +244,17 @@ def load_config(path: Path | None, overrides: list[str]) -> StudyConfig:
         tree = OmegaConf.load(path) if path else OmegaConf.create({})
         if not isinstance(tree, DictConfig):
             raise InputError(f"{where}: expected a table of keys and values")
-        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(overrides))
+        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist([_plain(o) for o in overrides]))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(f"{where}: {_one_line(error)}") from error
     return check_config(cast(dict[str, Any], values), where)
+
+
+def _plain(override: str) -> str:
+    """An override whose value may begin with >, which YAML takes for a folded text otherwise."""
+    key, _, value = override.partition("=")
+    return f"{key}='{value}'" if value.startswith(">") else override
 
 
 def check_config(values: dict[str, Any], where: str) -> StudyConfig:
@@ -231,6 +272,8 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
     except ValidationError as error:
         raise InputError(f"{where}: {_first_mistake(error)}") from error
     encoder = parent_encoder(config.model, config.image_size)
+    if config.search.searcher not in SEARCHERS:
+        find_searcher(config.search.searcher)
     check_designs(config.designs.space, config.model, encoder, where)
     if config.prepare.tile is not None and config.prepare.tile_overlap >= config.prepare.tile:
         raise InputError(

@@ -39,7 +39,7 @@ def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where:
         )
     if not space.probabilities:
         return
-    if sum(p > 0 for p in space.probabilities.values()) == depth:
+    if sum(max(offered) > 0 for offered in space.offered_probabilities.values()) == depth:
         raise InputError(
             f"{key}.probabilities: each of the {depth} layers may go; leave one out, which always "
             "stays"

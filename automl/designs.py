@@ -1,118 +1,41 @@
-"""The outer search: Ray Tune with HyperOpt over designs, each with a training and a search inside.
+"""The outer search: Ray Tune with HyperOpt over designs, each a trial with a training and a search.
 
-A trial trains the supernet of its design by Ray Train, searches its subnets by Ray Tune, and scores
-the design by the hypervolume of the front that was found. Refining a design is the same trial with
-more steps and more evaluations; its training goes on from the checkpoint that there is.
+Designs that do well get the same trial again with more steps and more evaluations, rung by rung
+(`automl/halving.py`), up to the one that gets the final budget.
 """
 
-import json
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.hyperopt import HyperOptSearch
 
-from automl.files import write_json
-from automl.search import (
-    LocalCallback,
-    front_hypervolume,
-    front_rows,
-    raise_first_error,
-    search_subnets,
-)
-from automl.train import train_design
+from automl.config import StudyConfig
+from automl.design_trial import score_design
+from automl.halving import Budget, Rung, best_records, halving_rungs
+from automl.search import LocalCallback, raise_first_error
 from automl.workspace import Workspace
 from search_spaces.design import Design
 
-DESIGNS = pa.schema(
-    [
-        ("design", pa.string()),
-        ("metric", pa.string()),
-        ("expected_dropped", pa.float64()),
-        ("removable", pa.int64()),
-        ("temperature", pa.float64()),  # null where probabilities are given
-        ("cap", pa.float64()),
-        ("width_count", pa.int64()),
-        ("smallest_ratio", pa.float64()),
-        ("spacing", pa.string()),
-        ("smallest_heads", pa.float64()),
-        ("protected", pa.list_(pa.int64())),
-        ("protect_above", pa.float64()),
-        ("probabilities", pa.list_(pa.float64())),
-        ("space", pa.string()),  # key of the space that was drawn up
-        ("space_size", pa.float64()),  # distinct subnets
-        ("steps", pa.int64()),
-        ("evaluations", pa.int64()),
-        ("hypervolume", pa.float64()),
-        ("front_size", pa.int64()),
-        ("best_miou_val", pa.float64()),
-        ("smallest_encoder_params", pa.int64()),
-        ("seconds", pa.float64()),
-    ]
-)
-"""Columns of `designs.parquet`: one row a design, in the order in which they were tried."""
+
+def study_rungs(config: StudyConfig) -> tuple[Rung, ...]:
+    """The rungs of a study: from all designs to the one with the final budget."""
+    designs, final = config.designs, config.final
+    return halving_rungs(
+        designs.trials,
+        designs.reduction,
+        Budget(designs.steps, designs.evaluations),
+        Budget(final.steps, final.evaluations),
+    )
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a design is given: training steps from its start, and subnets evaluated."""
-
-    steps: int
-    evaluations: int
-
-
-def record_path(workspace: Workspace, design: Design, budget: Budget) -> Path:
-    """Where a finished trial leaves its result; a trial that is there is not run again."""
-    return workspace.work / "designs" / f"{design.key}@{budget.steps}.json"
-
-
-def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
-    """The trial: report a design's hypervolume to Ray Tune.
-
-    While it runs, it reports `phase` (train or search), `done` of `total`, and the hypervolume so
-    far. The last report has `record`, the design's row.
-    """
-    design = workspace.config.designs.space.design(flat)
-    path = record_path(workspace, design, budget)
-    if not path.exists():
-        record = _train_and_search(design, workspace, budget)
-        write_json(record, path)
-    record = json.loads(path.read_text())
-    tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
-
-
-def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> dict[str, Any]:
-    start = time.perf_counter()
-    space = workspace.space(design)
-    constants = {"phase": "train", "total": budget.steps, "hypervolume": 0.0}
-    checkpoint = train_design(workspace, design, budget.steps, [TuneReportCallback()], constants)
-
-    def report(done: int, hypervolume: float) -> None:
-        total = budget.evaluations
-        tune.report({"phase": "search", "step": done, "total": total, "hypervolume": hypervolume})
-
-    rows = search_subnets(workspace, design, budget.steps, checkpoint, budget.evaluations, report)
-    front = front_rows(workspace, rows)
-    return {
-        "design": design.key,
-        **design.to_dict(),
-        "space": space.key,
-        "space_size": space.size,
-        "steps": budget.steps,
-        "evaluations": len(rows),
-        "hypervolume": front_hypervolume(workspace, rows),
-        "front_size": len(front),
-        "best_miou_val": max((row["miou_val"] for row in front), default=None),
-        "smallest_encoder_params": workspace.costs(space.smallest)["encoder_params"],
-        "seconds": time.perf_counter() - start,
-        "checkpoint": str(checkpoint.relative_to(workspace.work)),
-    }
+def searched_rungs(config: StudyConfig) -> tuple[Rung, ...]:
+    """Those that the outer search climbs: where there is something to choose, else the only one."""
+    rungs = study_rungs(config)
+    return tuple(rung for rung in rungs if rung.designs > 1) or rungs
 
 
 class _Watcher(LocalCallback):
@@ -129,40 +52,95 @@ class _Watcher(LocalCallback):
         self._watch(number, result)
 
 
-Watch = Callable[[int, dict[str, Any]], None]
-"""Told the number of a trial, from 0, and what it reported."""
+Watch = Callable[[int, int, dict[str, Any]], None]
+"""Told the rung and the number of a trial on it, both from 0, and what the trial reported."""
 
 
-def search_designs(workspace: Workspace, watch: Watch) -> list[dict[str, Any]]:
-    """Try designs; the records come in the order in which HyperOpt asked for them."""
-    settings = workspace.config.designs
-    choices = settings.space.choices()
-    search = HyperOptSearch(
-        space=HyperOptSearch.convert_search_space(
-            {name: tune.choice(list(options)) for name, options in choices.items()}
-        ),
-        metric="hypervolume",
-        mode="max",
-        # HyperOptSearch takes the points from the last to the first.
-        points_to_evaluate=settings.space.first_points()[::-1][-settings.trials :],
-        random_state_seed=workspace.config.seed,
-    )
-    budget = Budget(settings.steps, settings.evaluations)
-    tune_config = tune.TuneConfig(
-        search_alg=search,
-        num_samples=settings.trials,
-        max_concurrent_trials=settings.concurrent,
-    )
-    return _run(workspace, budget, tune_config, {}, "designs", watch)
+def search_designs(workspace: Workspace, concurrent: int, watch: Watch) -> list[dict[str, Any]]:
+    """Try designs, rung by rung, up to the final budget's.
+
+    Args:
+        workspace: of the study.
+        concurrent: how many designs are tried at once.
+        watch: follows the trials.
+
+    Returns:
+        The records in the order of the rungs; those of the first one in the order in which HyperOpt
+        asked for them, those of the others with the best of the rung before first.
+
+    Raises:
+        InputError: no design of a rung could be trained.
+    """
+    first, *others = searched_rungs(workspace.config)
+    reached = _propose(workspace, first, concurrent, partial(watch, 0))
+    records = reached
+    for number, rung in enumerate(others, start=1):
+        best = [Design.from_dict(record) for record in best_records(reached, rung.designs)]
+        reached = _go_on(workspace, best, rung.budget, concurrent, number, partial(watch, number))
+        records = records + reached
+    best_records(reached, 1)
+    return records
 
 
 def refine_design(workspace: Workspace, design: Design, watch: Watch) -> dict[str, Any]:
-    """Train a design on and search it again, with the final budget."""
-    final = workspace.config.final
-    flat = {name: getattr(design, name) for name in workspace.config.designs.space.choices()}
-    tune_config = tune.TuneConfig(num_samples=1)
-    budget = Budget(final.steps, final.evaluations)
-    return _run(workspace, budget, tune_config, flat, "final", watch)[0]
+    """The last rung: train a design on and search it again, with the final budget.
+
+    Raises:
+        InputError: it could not be trained on.
+    """
+    rungs = study_rungs(workspace.config)
+    number, budget = len(rungs) - 1, rungs[-1].budget
+    records = _go_on(workspace, [design], budget, 1, number, partial(watch, number))
+    return best_records(records, 1)[0]
+
+
+def _propose(
+    workspace: Workspace,
+    rung: Rung,
+    concurrent: int,
+    watch: Callable[[int, dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+    """The first rung: HyperOpt asks for designs."""
+    tune_config = tune.TuneConfig(
+        search_alg=design_proposals(workspace.config),
+        num_samples=rung.designs,
+        max_concurrent_trials=concurrent,
+    )
+    return _run(workspace, rung.budget, tune_config, {}, "rung-0", watch)
+
+
+def _go_on(
+    workspace: Workspace,
+    designs: list[Design],
+    budget: Budget,
+    concurrent: int,
+    number: int,
+    watch: Callable[[int, dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+    """A later rung: the designs that it was reached by."""
+    points = [workspace.config.designs.space.flat(design) for design in designs]
+    tune_config = tune.TuneConfig(
+        search_alg=BasicVariantGenerator(points_to_evaluate=points, max_concurrent=concurrent),
+        num_samples=len(points),
+    )
+    dimensions = _dimensions(workspace.config)
+    return _run(workspace, budget, tune_config, dimensions, f"rung-{number}", watch)
+
+
+def _dimensions(config: StudyConfig) -> dict[str, Any]:
+    choices = config.designs.space.choices()
+    return {name: tune.choice(list(options)) for name, options in choices.items()}
+
+
+def design_proposals(config: StudyConfig) -> HyperOptSearch:
+    """Asks for designs: first those that the space starts from, then where it looks best."""
+    return HyperOptSearch(
+        space=HyperOptSearch.convert_search_space(_dimensions(config)),
+        metric="hypervolume",
+        mode="max",
+        points_to_evaluate=config.designs.space.first_points()[: config.designs.trials],
+        random_state_seed=config.seed,
+    )
 
 
 def _run(
@@ -171,7 +149,7 @@ def _run(
     tune_config: tune.TuneConfig,
     param_space: dict[str, Any],
     name: str,
-    watch: Watch,
+    watch: Callable[[int, dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
     storage = workspace.work / "tune"
     shutil.rmtree(storage / name, ignore_errors=True)  # of a search that was cut off

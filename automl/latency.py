@@ -133,7 +133,7 @@ def latency_notes(value: dict[str, Any]) -> str:
         f"The parent: {parent:,.1f} ms. The design that is tried first: {least:,.1f} to "
         f"{most:,.1f} ms, {least / parent:.0%} to {most / parent:.0%} of the parent.\n"
         f"{check['subnets']} random subnets, predicted beside measured: mean error "
-        f"{check['mean_error']:.1%}, worst {check['worst_error']:.1%}"
+        f"{check['mean_error']:.1%}, worst {check['worst_error']:.1%}, bias {check['bias']:+.1%}"
         + ("." if rank is None else f", rank correlation {rank:.3f}.")
         + ("" if noise is None else f"\nThe same subnet measured twice differs by {noise:.1%}.")
     )

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from automl.progress import track
-from automl.reach import design_count, equal_worth, reachable
+from automl.reach import design_count, equal_worth, reachable, within
 from automl.workspace import Workspace
+from search_spaces.constraints import Constraint
 from trainables.footprint import measure_footprint
 from trainables.sam.models import load_sam
 
@@ -32,14 +33,14 @@ def profile(workspace: Workspace, console: Console) -> dict[str, Any]:
     Returns:
         A JSON object: `subnets` has a row for each of `NAMES` (the largest is the parent itself),
         `full_heads` the heads of each layer of the parent where a subnet can have fewer,
-        `reachable` for each cost the range over all designs on offer, with the ceiling that is
-        asked for and whether some design can keep it.
+        `reachable` for each cost the range over all designs on offer, with the floor and the
+        ceiling that are asked for, None where there is none, and whether both are in reach.
 
     Raises:
         InputError: a constraint is no bound, or the checkpoint can't be used.
     """
     config = workspace.config
-    ceilings = {constraint.cost: constraint.ceiling for constraint in workspace.constraints}
+    constraints = {constraint.cost: constraint for constraint in workspace.constraints}
     if config.checkpoint is not None:
         load_sam(config.model, config.checkpoint, config.image_size)
     measured = (workspace.root / "importance.parquet").is_file()
@@ -77,9 +78,11 @@ def profile(workspace: Workspace, console: Console) -> dict[str, Any]:
             cost: {
                 "least": bounds.least,
                 "most": bounds.most,
-                "ceiling": ceilings.get(cost),
-                "can_be_kept": bounds.least <= ceilings.get(cost, math.inf),
+                "floor": asked.floor or None,
+                "ceiling": asked.ceiling if asked.ceiling < math.inf else None,
+                "can_be_kept": within(bounds, asked),
             }
             for cost, bounds in reachable(workspace, worth).items()
+            for asked in [constraints.get(cost, Constraint(cost))]
         },
     }

@@ -36,6 +36,10 @@ class StageProgress:
         self._done = share
         self._progress.show(self._name, share, note)
 
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._progress.say(self._name, text)
+
 
 class StudyProgress:
     """Progress of a study over its stages.
@@ -112,6 +116,10 @@ class StudyProgress:
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._print(f"{title}; {self.share:.0%} of the study{', ' + left if left else ''}")
+
+    def say(self, name: str, text: str) -> None:
+        """Print a line about a stage that stays."""
+        self._print(f"{self._title(name)}: {text}")
 
     def _title(self, name: str) -> str:
         names = list(self._weights)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from automl.workspace import Workspace
-from search_spaces.constraints import CONSTRAINED
+from search_spaces.constraints import CONSTRAINED, Constraint
+from search_spaces.design import probability_name
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
@@ -36,7 +37,10 @@ def reachable(workspace: Workspace, worth: Sequence[float] | None) -> dict[str, 
 
 
 def check_reachable(workspace: Workspace, worth: Sequence[float] | None) -> None:
-    """Refuse constraints that no design on offer can keep.
+    """Refuse constraints that no subnet of the designs on offer can keep.
+
+    Whether some subnet lies between a floor and a ceiling that are both within reach is not known
+    here: a search that finds none says so.
 
     Args:
         workspace: its configuration has the constraints.
@@ -50,12 +54,17 @@ def check_reachable(workspace: Workspace, worth: Sequence[float] | None) -> None
     ranges = reachable(workspace, worth)
     for constraint in workspace.constraints:
         least, most = ranges[constraint.cost].least, ranges[constraint.cost].most
-        if least > constraint.ceiling:
+        if not within(ranges[constraint.cost], constraint):
+            bound = constraint.ceiling if least > constraint.ceiling else constraint.floor
             raise InputError(
-                f"constraints.{constraint.cost}: {constraint.ceiling:.0f} can't be reached; the "
-                f"designs on offer reach {least} to {most} ({least / most:.0%} to 100% of the "
-                "parent)"
+                f"constraints.{constraint.cost}: {bound:.0f} can't be reached; the designs on "
+                f"offer reach {least} to {most} ({least / most:.0%} to 100% of the parent)"
             )
+
+
+def within(reach: Range, constraint: Constraint) -> bool:
+    """Whether a range reaches into a constraint's bounds."""
+    return reach.least <= constraint.ceiling and constraint.floor <= reach.most
 
 
 def design_count(workspace: Workspace) -> int:
@@ -68,6 +77,10 @@ def _smallest_subnets(workspace: Workspace, worth: Sequence[float] | None) -> se
     offered = workspace.config.designs.space
     # The score orders neurons; it changes no size.
     choices = {**offered.choices(), "metric": offered.metric[:1]}
+    # Which layers may go at all decides the smallest subnet.
+    for name in map(probability_name, offered.offered_probabilities):
+        if name in choices:
+            choices[name] = (max(choices[name]),)
     found: set[Subnet] = set()
     for point in itertools.product(*choices.values()):
         design = offered.design(dict(zip(choices, point, strict=True)))

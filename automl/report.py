@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from automl.config import StudyConfig
 from automl.files import write_text
+from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.tracking import tracking_uri
 from automl.workspace import Workspace
@@ -132,7 +133,7 @@ def report_page(
         heads_share=heads_share,
         fewer_heads=has_fewer_heads(front),
         elastic_heads=config.designs.space.has_elastic_heads,
-        designs=sorted(designs, key=lambda row: -row["hypervolume"]),
+        designs=best_first(designs),
         importance=importance,
         config=config.model_dump(mode="json"),
         study=study,

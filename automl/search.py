@@ -10,7 +10,8 @@ from ray import tune
 from automl.ledger import Ledger, Row
 from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
-from automl.proposals import SubnetProposals
+from automl.searchers.proposals import SubnetProposals
+from automl.searchers.registry import find_searcher
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.subnet import Subnet
@@ -111,6 +112,7 @@ def search_subnets(
         workspace.constraints,
         known,
         workspace.config.seed,
+        find_searcher(workspace.config.search.searcher),
     )
     resources = workspace.config.resources
     storage = workspace.work / "tune"

@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from automl import measure
-from automl.cluster import run_task
-from automl.designs import DESIGNS, refine_design, search_designs
+from automl.cluster import concurrent_designs, run_task
+from automl.design_trial import DESIGNS
+from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import copy_whole, write_json
+from automl.halving import best_records
 from automl.ledger import SCHEMA, Row, read_rows, write_rows
 from automl.output import release_output
 from automl.preparing import bring_data
@@ -61,24 +63,38 @@ def prioritise(workspace: Workspace, share: StageProgress) -> None:
 
 def try_designs(workspace: Workspace, share: StageProgress) -> None:
     """The outer search."""
-    trials = workspace.config.designs.trials
-    tracking = Tracking(workspace.config, workspace.root)
+    config = workspace.config
+    rungs, costs, last = searched_rungs(config), rung_costs(workspace), len(study_rungs(config))
+    tracking = Tracking(config, workspace.root)
+    concurrent = concurrent_designs(config.resources, config.designs.concurrent)
+    if concurrent < config.designs.concurrent:
+        share.say(
+            f"designs.concurrent: {config.designs.concurrent} designs at once asked, the cluster "
+            f"has room for {concurrent} at a time"
+        )
 
-    def watch(number: int, report: dict[str, Any]) -> None:
-        note = f"design {number + 1}/{trials}, {_note(report)}"
-        share.update(number + _trial_share(report), trials, note)
+    def watch(rung: int, number: int, report: dict[str, Any]) -> None:
+        designs = rungs[rung].designs
+        note = f"rung {rung + 1}/{last}, design {number + 1}/{designs}, {_note(report)}"
+        done = sum(costs[:rung]) + costs[rung] * (number + _trial_share(report)) / designs
+        share.update(done, sum(costs[: len(rungs)]), note)
         if "record" in report:
             tracking.log_design(report["record"])
 
-    records = search_designs(workspace, watch)
-    distinct = {record["design"]: record for record in records}
+    records = search_designs(workspace, concurrent, watch)
+    distinct = {(record["design"], record["steps"]): record for record in records}
     write_rows(distinct.values(), workspace.root / "designs.parquet", DESIGNS)
 
 
 def best_design(workspace: Workspace) -> Design:
-    """The design of the highest hypervolume; of equal ones the first that was tried."""
+    """The design of the highest hypervolume on the last rung of the outer search.
+
+    Of equal ones it is the one that was tried first.
+    """
     records = read_rows(workspace.root / "designs.parquet")
-    return Design.from_dict(max(records, key=lambda record: record["hypervolume"]))
+    steps = max(record["steps"] for record in records)
+    reached = [record for record in records if record["steps"] == steps]
+    return Design.from_dict(best_records(reached, 1)[0])
 
 
 def final_weights(workspace: Workspace) -> str:
@@ -100,7 +116,9 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
     record = refine_design(
         workspace,
         design,
-        lambda number, report: share.update(_trial_share(report), 1, _note(report)),
+        lambda rung, number, report: share.update(
+            _trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {_note(report)}"
+        ),
     )
     workspace.choose_design(design)
     supernet = workspace.root / "supernet"
@@ -157,6 +175,8 @@ def read_parent(workspace: Workspace) -> dict[str, Any]:
     return parent
 
 
+START_COST = 250
+"""Of the processes that a training and a search start, in the unit of `stage_costs`."""
 Stage = Callable[[Workspace, StageProgress], None]
 STAGES: dict[str, tuple[Stage, str]] = {
     "data": (prepare_data, "data/test.parquet"),
@@ -177,20 +197,30 @@ def is_done(workspace: Workspace, stage: str) -> bool:
 def stage_costs(workspace: Workspace) -> dict[str, float]:
     """What each stage costs, roughly, in forward passes of the parent on one picture."""
     config = workspace.config
-    evaluation = 1.5 * (config.evaluation.val_pictures or 64)
-    step = 2.5 * config.training.batch_size * (2 + config.training.n_random)
-    start = 250  # processes that a training and a search start
-    designs, final = config.designs, config.final
-    each = start + designs.steps * step + designs.evaluations * evaluation
+    rungs, searched = rung_costs(workspace), len(searched_rungs(config))
     return {
         "data": 10,
         "prioritise": 2 * workspace.encoder.depth * config.prioritise.worth_pictures
         + 3 * len(workspace.metrics) * config.prioritise.score_pictures,
-        "designs": designs.trials * each,
-        "final": start + (final.steps - designs.steps) * step + final.evaluations * evaluation,
+        "designs": sum(rungs[:searched]),
+        "final": sum(rungs[searched:]) or START_COST,
         "front": 10 * (config.evaluation.test_pictures or 64),
         "report": 300,
     }
+
+
+def rung_costs(workspace: Workspace) -> list[float]:
+    """What all designs of each rung cost together, in the unit of `stage_costs`."""
+    config = workspace.config
+    evaluation = 1.5 * (config.evaluation.val_pictures or 64)
+    step = 2.5 * config.training.batch_size * (2 + config.training.n_random)
+    costs, trained = [], 0
+    for rung in study_rungs(config):
+        training = (rung.budget.steps - trained) * step
+        each = START_COST + training + rung.budget.evaluations * evaluation
+        costs.append(rung.designs * each)
+        trained = rung.budget.steps
+    return costs
 
 
 def _trial_share(report: dict[str, Any]) -> float:

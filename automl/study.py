@@ -116,7 +116,7 @@ class Study:
         )
 
     def best_design(self) -> Design:
-        """The design of the highest hypervolume.
+        """The design of the highest hypervolume on the last rung of the outer search.
 
         Raises:
             InputError: none was searched yet.

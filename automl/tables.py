@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from trainables.data.summary import PrepareSummary
 
@@ -114,16 +115,23 @@ def reach_table(profile: dict[str, Any]) -> Table:
     title = f"What the {profile['designs']:,} designs on offer reach"
     table = _table(title, ("cost",), ("least", "of the parent", "parent", "constraint"))
     for cost, found in profile["reachable"].items():
-        ceiling = found["ceiling"]
+        bounds = _bounds(found["floor"], found["ceiling"])
         verdict = "can be kept" if found["can_be_kept"] else "can't be reached"
         table.add_row(
             cost,
             f"{found['least']:,}",
             f"{found['least'] / found['most']:.0%}",
             f"{found['most']:,}",
-            "–" if ceiling is None else f"{ceiling:,.0f}: {verdict}",
+            f"{bounds}: {verdict}" if bounds else "–",
         )
     return table
+
+
+def _bounds(floor: float | None, ceiling: float | None) -> str:
+    """A constraint, in counts; empty without one."""
+    if floor is None:
+        return "" if ceiling is None else f"≤ {ceiling:,.0f}"
+    return f"≥ {floor:,.0f}" if ceiling is None else f"{floor:,.0f} to {ceiling:,.0f}"
 
 
 def profile_notes(profile: dict[str, Any]) -> str:
@@ -167,10 +175,10 @@ def designs_table(rows: list[dict[str, Any]]) -> Table:
         (
             *("dropped", "removable", "widths", "smallest"),
             *(["fewest heads"] if elastic_heads else []),
-            *("subnets", "front", "hypervolume"),
+            *("subnets", "steps", "front", "hypervolume"),
         ),
     )
-    for row in sorted(rows, key=lambda row: -row["hypervolume"]):
+    for row in best_first(rows):
         table.add_row(
             row["design"],
             row["metric"],
@@ -180,8 +188,9 @@ def designs_table(rows: list[dict[str, Any]]) -> Table:
             f"{row['smallest_ratio']:g}",
             *([f"{row['smallest_heads']:g}"] if elastic_heads else []),
             f"{row['space_size']:,.0f}",
+            str(row["steps"]),
             str(row["front_size"]),
-            f"{row['hypervolume']:.4f}",
+            "failed" if row.get("failure") else f"{row['hypervolume']:.4f}",
         )
     return table
 

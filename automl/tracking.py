@@ -53,6 +53,7 @@ DESIGN_PARAMETERS = (
     "space_size",
     "steps",
     "evaluations",
+    "failure",
 )
 FRONT_COLUMNS = (
     "subnet",
@@ -106,7 +107,7 @@ class Tracking:
         self._experiment = self._find_experiment()
 
     def log_design(self, record: dict[str, Any]) -> None:
-        """Log a design that was tried."""
+        """Log a design that was tried: a run for each number of steps that it was trained for."""
         values = {name: record.get(name) for name in DESIGN_PARAMETERS}
         parameters = {name: value for name, value in values.items() if value is not None}
         metrics = {
@@ -114,7 +115,8 @@ class Tracking:
             for name in ("hypervolume", "front_size", "best_miou_val")
             if record[name] is not None
         }
-        self._log("design", record["design"], f"design {record['design']}", parameters, metrics)
+        key = f"{record['design']}@{record['steps']}"
+        self._log("design", key, f"design {key}", parameters, metrics)
 
     def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
         """Log a subnet of the front with its model."""

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer, get_device
 
 from automl.workspace import Workspace
@@ -60,6 +67,9 @@ def train_design(
 
     Returns:
         The folder of the last checkpoint.
+
+    Raises:
+        FloatingPointError: a loss or a gradient was not finite, in each of several attempts.
     """
     resources = workspace.config.resources
     per_worker = {"CPU": resources.train_cpus}
@@ -86,7 +96,25 @@ def train_design(
             callbacks=callbacks,
         ),
     )
-    result = trainer.fit()
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        reason = not_finite(error)
+        if reason is None:
+            raise
+        raise FloatingPointError(reason) from error
     if result.checkpoint is None:
         raise RuntimeError(f"the training of design {design.key} left no checkpoint")
     return Path(result.checkpoint.path)
+
+
+def not_finite(error: TrainingFailedError) -> str | None:
+    """What was not finite in a training that failed; None where it failed of something else."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    mark = f"{FloatingPointError.__name__}: "
+    for failure in failures.values():
+        # Ray hands on a worker's traceback as text; its last line names the exception.
+        last = str(failure).strip().rpartition("\n")[2]
+        if last.startswith(mark):
+            return last.removeprefix(mark)
+    return None

@@ -213,10 +213,10 @@ class Workspace:
 
     @cached_property
     def constraints(self) -> list[Constraint]:
-        """The ceilings that subnets must keep.
+        """The bounds on costs that subnets must keep.
 
         Raises:
-            InputError: one of them is no bound.
+            InputError: one of them is no bound, or its floor is above its ceiling.
         """
         return parse_constraints(self.config.constraints, self.parent_costs)
 

@@ -27,13 +27,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from statistics import fmean
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from automl.config import PACKAGED_DATA, load_config
 from automl.pareto import front_of, objectives
-from automl.proposals import SubnetProposals
+from automl.searchers.proposals import SubnetProposals
 from automl.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace
 from trainables.data.batches import training_batch
@@ -55,17 +56,24 @@ WORKSPACE = Workspace(CONFIG, Path.cwd())
 T = TypeVar("T")
 
 
+class Seconds(NamedTuple):
+    """That passed, and that all threads computed; the latter tells more on a busy machine."""
+
+    wall: float
+    cpu: float
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A subnet that was evaluated, what was told to the searcher, seconds, the plain result."""
+    """A subnet, how it was evaluated, what that took; and evaluated whole and alone, if it was."""
 
     subnet: Subnet
     macs: int
     evaluation: Evaluation
-    told: float
-    ours: float
-    naive: float | None
+    ours: Seconds
+    naive: Seconds | None
     plain: Metrics | None
+    alone: Seconds | None
 
     @property
     def whole(self) -> Metrics | None:
@@ -139,21 +147,22 @@ def searched(evaluator: Evaluator, space: SubnetSpace, options: argparse.Namespa
             break
         subnet = Subnet.from_dict(proposed)
         macs = WORKSPACE.costs(subnet)["encoder_macs"]
-        rivals = [Rival(f.macs, f.evaluation.ious.ious) for f in front(found)]
+        rivals = [Rival(f.macs, f.evaluation.ious.ious) for f in found if f.whole]
         (evaluation, told), ours = seconds(partial(evaluated, evaluator, subnet, macs, rivals))
         naive = seconds(partial(naively, evaluator, subnet))[1] if number in timed else None
-        plain = evaluator.examples.evaluate(evaluator.supernet, subnet) if options.check else None
-        found.append(Found(subnet, macs, evaluation, told, ours, naive, plain))
+        plainly = partial(evaluator.examples.evaluate, evaluator.supernet, subnet)
+        plain, alone = seconds(plainly) if options.check else (None, None)
+        found.append(Found(subnet, macs, evaluation, ours, naive, plain, alone))
         known[subnet] = told
         proposals.on_trial_complete(str(number), {"miou_val": told})
         if len(found) % 20 == 0:
-            print(f"{len(found)} subnets, {sum(f.ours for f in found):.0f} s", flush=True)
+            print(f"{len(found)} subnets, {sum(f.ours.wall for f in found):.0f} s", flush=True)
     return found
 
 
-def seconds(work: Callable[[], T]) -> tuple[T, float]:
-    start = time.perf_counter()
-    return work(), time.perf_counter() - start
+def seconds(work: Callable[[], T]) -> tuple[T, Seconds]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    return work(), Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def evaluated(
@@ -186,14 +195,21 @@ def front(found: Sequence[Found], plain: bool = False) -> list[Found]:
 def tell(evaluator: Evaluator, found: Sequence[Found]) -> float:
     """Print what was saved; returns how many times faster the evaluator was."""
     cache, pictures = evaluator.cache, len(evaluator.examples.examples)
-    ours = sum(f.ours for f in found)
-    naive = [f.naive for f in found if f.naive is not None]
-    expected = sum(naive) / len(naive) * len(found)
+    print(f"{len(found)} subnets on {pictures} pictures")
+    ratios = []
+    for kind in Seconds._fields:
+        ours = fmean(getattr(f.ours, kind) for f in found)
+        naive = [getattr(f.naive, kind) for f in found if f.naive]
+        alone = [getattr(f.alone, kind) for f in found if f.alone]
+        print(
+            f"{kind:4} {ours:.2f} s a subnet; {fmean(naive):.2f} s naively, by {len(naive)}", end=""
+        )
+        print(f"; {fmean(alone):.2f} s whole and alone" if alone else "", end="")
+        ratios.append(fmean(naive) / ours)
+        print(f": {ratios[-1]:.2f} times (goal ≥ {GOAL:.0f})")
     layers = cache.layers_saved / (cache.layers_saved + cache.layers_run)
     ends = Counter(f.evaluation.ious.pictures for f in found if not f.whole)
     seen = sum(f.evaluation.ious.pictures for f in found) / (pictures * len(found))
-    print(f"{len(found)} subnets on {pictures} pictures: {ours:.1f} s")
-    print(f"naively {expected:.1f} s, by {len(naive)} of them: {expected / ours:.2f} times")
     print(f"layers saved: {layers:.1%}, with {cache.bytes / 2**20:.0f} MiB of tokens at the end")
     after = ", ".join(f"{count} after {end} pictures" for end, count in sorted(ends.items()))
     print(
@@ -201,7 +217,7 @@ def tell(evaluator: Evaluator, found: Sequence[Found]) -> float:
     )
     ranks = rung_correlations([f.evaluation.rung_mious for f in found if f.whole])
     print(f"rungs rank as the whole does: {', '.join(f'{rank:.3f}' for rank in ranks)}")
-    return expected / ours
+    return ratios[0]
 
 
 def check(found: Sequence[Found]) -> bool:

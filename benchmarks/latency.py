@@ -4,8 +4,9 @@
 
 For each, with elastic MLPs and with elastic attention heads as well, it prints how far predictions
 for 20 random subnets are from measurements, how well they rank them, and by how much two halves of
-the measurements differ; half of the subnets' widths lie between those of the table. The exit status
-is 1 where the error is above 5 % or the rank correlation below 0.97. It wants a quiet machine: with
+the measurements differ; half of the subnets' widths lie between those of the table. A bias as large
+as the error says that the machine has become slower or faster in between. The exit status is 1
+where the error is above 5 % or the rank correlation below 0.97. It wants a quiet machine: with
 `--cpu-time` and one thread it counts the time that the process was given, and not what others took.
 """
 
@@ -69,8 +70,8 @@ def measure(model: str, image_size: int, smallest_heads: float, clock: Clock) ->
     print(
         f"{model:10} {image_size:5} {'MLPs' if smallest_heads == 1 else 'MLPs, heads':11} "
         f"{table.predict(table.parent):9.1f} {min(found['measured']):9.1f} {error:8.1%} "
-        f"{found['worst_error']:6.1%} {rank:6.3f} {found['noise']:6.1%} {seconds:8.0f} s  "
-        f"{'met' if met else 'NOT MET'}",
+        f"{found['worst_error']:6.1%} {found['bias']:+6.1%} {rank:6.3f} {found['noise']:6.1%} "
+        f"{seconds:6.0f} s  {'met' if met else 'NOT MET'}",
         flush=True,
     )
     return met
@@ -82,7 +83,9 @@ def main(threads: int, cpu_time: bool) -> int:
     clock = CpuTime() if cpu_time else clock_of(torch.device("cuda" if cuda else "cpu"))
     where = torch.cuda.get_device_name() if cuda else f"{threads} threads"
     print(f"{where}, {'CPU time' if cpu_time else 'time'}; error ≤ {ERROR:.0%}, rank ≥ {RANK}")
-    print("parent        px elastic     parent ms  least ms  error  worst   rank  noise    table")
+    print(
+        "parent        px elastic     parent ms  least ms  error  worst   bias   rank  noise  table"
+    )
     met = [
         measure(model, size, smallest_heads, clock)
         for model, size in PARENTS

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from automl.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
-from search_spaces.design import Design, DesignSpace
+from search_spaces.design import RELEASED_LAYERS, Design, DesignSpace
 from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
 from trainables.data.batches import training_batch
@@ -39,8 +39,6 @@ from trainables.sam.units import reorder
 from trainables.supernet import TrainingSettings, learning_rate_at, make_optimiser
 
 SIZE, PROMPTS, OBJECTS = 256, "point", 8
-RELEASED = {1: 0.5, 2: 0.5, 5: 0.5, 6: 0.5, 9: 0.5}
-"""Drop probabilities of SuperSAM's released code, for an encoder of twelve layers."""
 SMALLER = (0.3, 0.5)
 NONE = Distillation()
 Steps = Callable[[Supernet, list[Subnet], Any, torch.optim.Optimizer, TrainingSettings], None]
@@ -90,7 +88,7 @@ VARIANTS = [
     Variant("neurons as they stand", score=None),
     *(Variant(f"score: {name}", score=name) for name in SCORES if name != "wanda"),
     Variant("with distillation", distillation=Distillation(embedding=1, masks=1)),
-    Variant("released drop probabilities", probabilities=RELEASED),
+    Variant("released drop probabilities", probabilities=RELEASED_LAYERS),
     Variant("three updates, one after the other", steps=sequential),
 ]
 

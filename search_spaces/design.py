@@ -7,10 +7,10 @@ importance metric are themselves searched.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from search_spaces.content_key import content_key
 from search_spaces.drop_probabilities import FLOOR, drop_probabilities
@@ -145,6 +145,31 @@ def _head_counts(full: int, shares: Sequence[float]) -> tuple[int, ...]:
 
 FORMULA = ("expected_dropped", "removable", "temperature", "cap")
 """The parameters of a design that make drop probabilities out of what layers are worth."""
+RELEASED = {
+    "removable": 5,
+    "expected_dropped": 2.5,
+    "cap": 0.5,
+    "width_count": 4,
+    "smallest_ratio": 0.25,
+}
+"""SuperSAM's released space, as far as a design's numbers can say it."""
+RELEASED_LAYERS = {1: 0.5, 2: 0.5, 5: 0.5, 6: 0.5, 9: 0.5}
+"""Its drop probabilities, for an encoder of twelve layers; the others always stay."""
+_Probability = Annotated[float, Field(ge=0, lt=1)]
+_Probabilities = Annotated[
+    Annotated[_Probability, Tag("value")]
+    | Annotated[list[_Probability], Field(min_length=1), Tag("values")],
+    Discriminator(lambda given: "values" if isinstance(given, list | tuple) else "value"),
+]
+
+
+def probability_name(layer: int) -> str:
+    """The flat key under which a searcher sees the drop probability of one layer."""
+    return f"probability_{layer:02d}"
+
+
+def _distance(wanted: float, value: float) -> float:
+    return abs(value - wanted)
 
 
 class DesignSpace(BaseModel):
@@ -157,7 +182,7 @@ class DesignSpace(BaseModel):
         protected: layers that always stay.
         protect_above: layers worth at least this share of the worthiest one always stay, too.
         probabilities: drop probabilities by layer, instead of the formula's; layers that are not
-            named always stay.
+            named always stay. A layer with a list of them is a dimension of the search, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -173,34 +198,52 @@ class DesignSpace(BaseModel):
     smallest_heads: list[Annotated[float, Field(gt=0, le=1)]] = Field([1.0], min_length=1)
     protected: tuple[int, ...] = ()
     protect_above: float | None = Field(None, gt=0, le=1)
-    probabilities: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, lt=1)]] = {}
+    probabilities: dict[Annotated[int, Field(ge=0)], _Probabilities] = {}
 
     @property
     def has_elastic_heads(self) -> bool:
         """Whether some design offers fewer attention heads than the parent has."""
         return min(self.smallest_heads) < 1
 
+    @property
+    def offered_probabilities(self) -> dict[int, tuple[float, ...]]:
+        """The drop probabilities to choose from, by layer; empty where the formula gives them."""
+        return {
+            layer: tuple(given) if isinstance(given, list) else (given,)
+            for layer, given in sorted(self.probabilities.items())
+        }
+
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """The flat form for a searcher: one categorical dimension a parameter.
 
-        Where probabilities are given, the formula's parameters are no dimensions.
+        Where probabilities are given, the formula's parameters are no dimensions; a layer with
+        several probabilities is one.
         """
         fixed = {"protected", "protect_above", "probabilities"}
         if self.probabilities:
             fixed.update(FORMULA)
-        return {
+        parameters = {
             name: tuple(getattr(self, name))
             for name in type(self).model_fields
             if name not in fixed
         }
+        layers = {
+            probability_name(layer): offered
+            for layer, offered in self.offered_probabilities.items()
+            if len(offered) > 1
+        }
+        return parameters | layers
 
     def design(self, flat: Mapping[str, Any]) -> Design:
         """The design of a point of `choices()`."""
         if not self.probabilities:
             return Design(**flat, protected=self.protected, protect_above=self.protect_above)
-        given = tuple(self.probabilities.get(i, 0.0) for i in range(max(self.probabilities) + 1))
+        offers = self.offered_probabilities
+        chosen = {i: flat.get(probability_name(i), offered[0]) for i, offered in offers.items()}
+        given = tuple(chosen.get(i, 0.0) for i in range(max(chosen) + 1))
+        names = {probability_name(i) for i in offers}
         return Design(
-            **flat,
+            **{name: value for name, value in flat.items() if name not in names},
             expected_dropped=round(sum(given), 6),
             removable=sum(p > 0 for p in given),
             temperature=None,
@@ -208,17 +251,37 @@ class DesignSpace(BaseModel):
             probabilities=given,
         )
 
-    def first_points(self) -> list[dict[str, Any]]:
-        """Where the search starts: the default, then a space like the one that the paper released.
-
-        The latter drops the least worthy layers with equal, high probability.
-        """
-        default = {name: values[0] for name, values in self.choices().items()}
-        if self.probabilities:
-            return [default]
-        released = {
-            **default,
-            "temperature": min(self.temperature),
-            "expected_dropped": min(self.expected_dropped, key=lambda value: abs(value - 2.5)),
+    def flat(self, design: Design) -> dict[str, Any]:
+        """The point of `choices()` that stands for a design; the inverse of `design`."""
+        layers = {probability_name(i): p for i, p in enumerate(design.probabilities)}
+        return {
+            name: layers[name] if name in layers else getattr(design, name)
+            for name in self.choices()
         }
+
+    def first_points(self) -> list[dict[str, Any]]:
+        """Where the search starts: the default, then a space like the one that SuperSAM released.
+
+        For an encoder of twelve layers that one drops layers 1, 2, 5, 6 and 9 with probability 0.5
+        each, and has MLPs of 768, 1020, 1536 or 2304 of 3072 neurons, all of them in the largest
+        subnet only. The second point is the nearest to it on offer. It differs in this: the five
+        layers are those that were measured to be worth least, unless probabilities are given, and
+        then those of the five that are on offer; the widths are 768, 1536, 2304 and 3072, evenly
+        spaced, and the full one is as frequent as any other.
+        """
+        choices = self.choices()
+        default = {name: values[0] for name, values in choices.items()}
+        layers = {
+            probability_name(i): RELEASED_LAYERS.get(i, 0.0) for i in self.offered_probabilities
+        }
+        nearest = {
+            name: min(choices[name], key=partial(_distance, wanted))
+            for name, wanted in (RELEASED | layers).items()
+            if name in choices
+        }
+        released = default | nearest
+        if "temperature" in choices:  # the coldest gives the least worthy layers equal shares
+            released["temperature"] = min(self.temperature)
+        if "linear" in self.spacing:
+            released["spacing"] = "linear"
         return [default] if released == default else [default, released]

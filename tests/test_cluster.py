@@ -1,6 +1,12 @@
 import pytest
 
 from automl import cluster
+from automl.cluster import check_resources, fitting_designs, process_slots
+from automl.config import ResourcesConfig
+from search_spaces import InputError
+
+MACHINE = {"CPU": 8.0, "GPU": 2.0}
+PLAIN = {"CPU": 4.0}
 
 
 @pytest.mark.parametrize(
@@ -23,3 +29,68 @@ def test_a_cluster_is_joined_only_where_ray_start_ran(
     if named is not None:
         monkeypatch.setenv("RAY_ADDRESS", named)
     assert cluster.cluster_address() == address
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "slots"),
+    [
+        ([PLAIN], 2, 0, 2),
+        ([PLAIN], 0.1, 0, 40),
+        ([PLAIN, PLAIN], 3, 0, 2),
+        ([MACHINE, PLAIN], 2, 1, 2),
+        ([MACHINE], 1, 0.5, 4),
+        ([MACHINE], 1, 0.6, 2),
+        ([MACHINE], 1, 2, 1),
+        ([PLAIN], 1, 1, 0),
+        ([], 1, 0, 0),
+    ],
+)
+def test_a_process_is_placed_on_one_node(nodes, cpus, gpus, slots):
+    assert process_slots(nodes, cpus, gpus) == slots
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "parts"),
+    [
+        ([PLAIN], {"train_cpus": 5}, ["resources.train_cpus", "5 CPU", "has 4", "=4 or less"]),
+        ([PLAIN], {"evaluator_gpus": 1}, ["resources.evaluator_gpus", "1 GPU", "has 0"]),
+        (
+            [MACHINE, {"CPU": 32.0}],
+            {"train_cpus": 9, "train_gpus": 1},
+            ["9 CPU and 1 GPU of one node", "no node"],
+        ),
+        (
+            [PLAIN, PLAIN],
+            {"train_workers": 3, "train_cpus": 3},
+            ["resources.train_workers: 3", "room for 2", "=2 or less"],
+        ),
+    ],
+)
+def test_what_can_never_be_placed_is_refused_in_one_line(nodes, settings, parts):
+    with pytest.raises(InputError) as caught:
+        check_resources(ResourcesConfig(**settings), nodes)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_what_fits_is_taken_and_evaluators_may_take_turns():
+    check_resources(ResourcesConfig(), [PLAIN])
+    check_resources(ResourcesConfig(train_workers=2, evaluators=9), [PLAIN])
+    check_resources(ResourcesConfig(train_workers=2, train_gpus=1), [MACHINE])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "asked", "fitting"),
+    [
+        ([PLAIN], {}, 1, 1),
+        ([PLAIN], {}, 8, 2),
+        ([MACHINE], {}, 3, 3),
+        ([MACHINE], {"train_gpus": 1}, 3, 2),
+        ([MACHINE], {"train_workers": 2}, 8, 2),
+        ([MACHINE], {"evaluators": 4}, 8, 1),
+        ([PLAIN], {"evaluators": 4}, 8, 1),
+    ],
+)
+def test_as_many_designs_run_at_once_as_fit(nodes, settings, asked, fitting):
+    assert fitting_designs(ResourcesConfig(**settings), asked, nodes) == fitting

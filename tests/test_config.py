@@ -35,6 +35,18 @@ def test_the_written_form_is_read_back_equal() -> None:
     assert check_config(config.model_dump(mode="json"), "here") == config
 
 
+def test_a_floor_can_be_given_on_the_command_line() -> None:
+    for text in (">=30%", "<=50%", "30%..50%", ">=3000000"):
+        config = load_config(QUICK_START, [f"constraints.encoder_params={text}"])
+        assert config.constraints == {"encoder_params": text}
+
+
+def test_the_searcher_changes_the_hash() -> None:
+    plain = load_config(QUICK_START, [])
+    assert plain.search.searcher == "hyperopt"
+    assert load_config(QUICK_START, ["search.searcher=tpe"]).key != plain.key
+
+
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
@@ -51,12 +63,19 @@ def test_the_written_form_is_read_back_equal() -> None:
         ("designs.space.protect_above=2", ["designs.space.protect_above", "less than", "2"]),
         ("designs.space.probabilities={12: 0.5}", ["space.probabilities", "12", "0 to 11"]),
         ("designs.space.probabilities={1: 1.0}", ["space.probabilities.1", "less than 1"]),
+        ("designs.space.probabilities={1: [0, 1.5]}", ["probabilities.1.values.1", "less than 1"]),
+        (
+            f"designs.space.probabilities={ {layer: [0, 0.5] for layer in range(12)} }",
+            ["space.probabilities", "each of the 12 layers", "leave one out"],
+        ),
+        ("designs.reduction=1", ["designs.reduction", "greater than or equal to 2", "1"]),
         ("designs.space.probabilities={one: 0.5}", ["space.probabilities", "integer", "one"]),
         (
             f"designs.space.probabilities={dict.fromkeys(range(12), 0.5)}",
             ["space.probabilities", "each of the 12 layers", "leave one out"],
         ),
         ("prioritise.worth=dice", ["prioritise.worth", "'miou' or 'embedding'", "dice"]),
+        ("search.searcher=luck", ["search.searcher", "luck", "hyperopt, nsga2, tpe, random"]),
         ("final.steps=2", ["final.steps", "designs.steps"]),
         ("resources.train_workers=3", ["training.batch_size", "train_workers"]),
         ("seed", ["'seed'", "KEY=VALUE"]),
@@ -107,6 +126,14 @@ def test_probabilities_can_be_given_on_the_command_line() -> None:
     for override in ("probabilities.2=0.25", "probabilities={2: 0.25}"):
         config = load_config(QUICK_START, [f"designs.space.{override}"])
         assert config.designs.space.probabilities == {2: 0.25}
+
+
+def test_a_layer_that_may_stay_for_sure_needs_no_more_than_one_value() -> None:
+    given = {str(layer): [0.0, 0.5] for layer in range(11)} | {"11": [0.0]}
+    config = check_config({"designs": {"space": {"probabilities": given}}}, "here")
+    assert config.designs.space.probabilities[0] == [0.0, 0.5]
+    assert check_config(config.model_dump(mode="json"), "here") == config
+    assert len(config.designs.space.choices()) == 5 + 11
 
 
 def test_a_file_that_is_no_table_or_no_yaml_is_named(tmp_path: Path) -> None:

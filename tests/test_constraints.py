@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,13 +36,48 @@ def test_excess_is_the_share_above_the_ceiling():
     assert constraint.excess({"params": 10.0}) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("text", "floor", "ceiling"),
+    [
+        (">=30%", 60, math.inf),
+        ("<=50%", 0, 100),
+        ("30%..50%", 60, 100),
+        (" 30% .. 150 ", 60, 150),
+        (">= 70", 70, math.inf),
+        ("<= 5e1", 0, 50),
+        ("100..50%", 100, 100),
+    ],
+)
+def test_a_bound_is_a_ceiling_a_floor_or_both(text, floor, ceiling):
+    (constraint,) = parse_constraints({"params": text}, {"params": 200.0})
+    assert (constraint.floor, constraint.ceiling) == (floor, ceiling)
+
+
+def test_excess_is_also_the_share_of_the_floor_that_is_lacking():
+    both = Constraint("params", 200.0, 100.0)
+    found = [both.excess({"params": cost}) for cost in (50.0, 100.0, 150.0, 200.0, 300.0)]
+    assert found == [0.5, 0.0, 0.0, 0.0, 0.5]
+    assert [Constraint("params", floor=100.0).excess({"params": c}) for c in (75, 1e9)] == [0.25, 0]
+
+
+def test_a_floor_above_its_ceiling_is_one_line_with_both():
+    with pytest.raises(InputError, match=r"constraints\.params: '50%\.\.30%' .*100 above .*60"):
+        parse_constraints({"params": "50%..30%"}, {"params": 200.0})
+
+
 def test_an_unknown_cost_is_named_with_the_known_ones():
     with pytest.raises(InputError, match=r"constraints\.latency_ms: unknown") as raised:
         parse_constraints({"latency_ms": 3}, PARENT)
     assert all(cost in str(raised.value) for cost in CONSTRAINED)
 
 
-@pytest.mark.parametrize("value", ["half", "", "%", "-5%", 0, -3, "0%", "nan", True])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("half", "", "%", "-5%", 0, -3, "0%", "nan", "inf", True),
+        *(">=", ">=x", "<=-1", "..", "30%..", "..30%", "1..2..3", "0..5", ">=1..2", ">30%", "=3"),
+    ],
+)
 def test_a_value_that_is_no_bound_is_named(value):
     with pytest.raises(InputError, match=r"constraints\.params: .* is no bound") as raised:
         parse_constraints({"params": value}, PARENT)

@@ -157,6 +157,35 @@ def test_given_probabilities_leave_the_searcher_what_they_do_not_settle():
     assert all(isinstance(v, str | int | float) for values in choices.values() for v in values)
 
 
+def test_a_layer_with_several_probabilities_is_a_dimension():
+    space = DesignSpace(probabilities={3: [0, 0.25, 0.5], 7: [0.5], 1: 0.25})
+    choices = space.choices()
+    assert choices["probability_03"] == (0.0, 0.25, 0.5)
+    assert [name for name in choices if name.startswith("probability")] == ["probability_03"]
+    default = space.first_points()[0]
+    for third, removable in ((0.0, 2), (0.25, 3), (0.5, 3)):
+        design = space.design({**default, "probability_03": third})
+        assert design.probabilities == (0.0, 0.25, 0.0, third, 0.0, 0.0, 0.0, 0.5)
+        assert (design.expected_dropped, design.removable) == (0.75 + third, removable)
+        fixed = DesignSpace(probabilities={1: 0.25, 3: third, 7: 0.5})
+        assert fixed.design(fixed.first_points()[0]).key == design.key
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        DesignSpace(protected=(0,), protect_above=0.9),
+        DesignSpace(smallest_heads=[1.0, 0.5], probabilities=GIVEN),
+        DesignSpace(probabilities={3: [0, 0.25, 0.5], 11: [0.1, 0.2]}),
+    ],
+)
+def test_a_design_leads_back_to_its_point(space):
+    choices = space.choices()
+    for values in itertools.islice(itertools.product(*choices.values()), 0, None, 7):
+        point = dict(zip(choices, values, strict=True))
+        assert space.flat(Design.from_dict(space.design(point).to_dict())) == point
+
+
 def test_a_threshold_reaches_the_space_that_is_drawn_up():
     space = DesignSpace(protect_above=0.05)
     design = space.design(space.first_points()[0])
@@ -188,6 +217,28 @@ def test_the_search_starts_at_the_first_values_and_at_a_space_like_the_papers():
     assert len(only.first_points()) == 1
 
 
+def test_the_released_space_is_the_nearest_on_offer():
+    space = DesignSpace(
+        removable=[3, 6, 9],
+        cap=[0.75, 0.4],
+        width_count=[2, 4],
+        smallest_ratio=[0.5, 0.2],
+        spacing=["geometric", "linear"],
+    )
+    _, released = space.first_points()
+    nearest = {"removable": 6, "cap": 0.4, "width_count": 4, "smallest_ratio": 0.2}
+    assert {name: released[name] for name in nearest} == nearest
+    assert released["spacing"] == "linear"
+
+
+def test_among_given_probabilities_the_released_layers_are_the_papers():
+    space = DesignSpace(probabilities={i: [0.0, 0.25, 0.5] for i in range(11)})
+    default, released = (space.design(point) for point in space.first_points())
+    assert default.probabilities == (0.0,) * 11
+    assert [i for i, p in enumerate(released.probabilities) if p == 0.5] == [1, 2, 5, 6, 9]
+    assert sum(released.probabilities) == 2.5
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -200,6 +251,8 @@ def test_the_search_starts_at_the_first_values_and_at_a_space_like_the_papers():
         {"protect_above": 0},
         {"probabilities": {1: 1.0}},
         {"probabilities": {-1: 0.5}},
+        {"probabilities": {1: []}},
+        {"probabilities": {1: [0.5, 1.0]}},
     ],
 )
 def test_design_spaces_refuse_what_they_do_not_know(values):

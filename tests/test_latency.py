@@ -1,6 +1,7 @@
 """The latency table: its bookkeeping by a clock that only blocks move, and the command."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import random
@@ -13,6 +14,7 @@ import torch
 from test_families import PLAIN, TINY_VIT
 from tiny import CONFIG, HEADED_CONFIG, HEADED_SPACE, SPACE
 
+import automl.latency
 from automl.cli import PROJECT, QUICK_START, main
 from automl.config import load_config
 from automl.output import claim_output
@@ -156,6 +158,8 @@ def test_the_parents_own_size_is_always_measured_and_none_above_it() -> None:
         assert kind.heads == (1, 4)
     with pytest.raises(ValueError, match=r"layers \(1, 3\) have 128, not 200"):
         find_kinds(encoder, [(8,), (200,), (8,), (8,)])
+    with pytest.raises(ValueError, match="heads are not elastic"):
+        find_kinds(elastic(PLAIN.build()), PLAIN_SPACE.widths, [(1,)] * 3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -327,11 +331,12 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_check_says_how_far_predictions_are_off() -> None:
     check = Check((1.0, 2.0, 3.0, 4.0), (1.0, 1.6, 4.0, 3.2), 0.1)
-    assert check.errors == pytest.approx([0, 0.25, 0.25, 0.25])
+    assert check.errors == pytest.approx([0, 0.25, -0.25, 0.25])
     assert check.rank_correlation == pytest.approx(0.8)
     value = check.to_dict()
     assert value["mean_error"] == pytest.approx(0.1875)
     assert value["worst_error"] == pytest.approx(0.25)
+    assert value["bias"] == pytest.approx(0.0625)
     assert (value["subnets"], value["noise"]) == (4, 0.1)
 
 
@@ -344,7 +349,7 @@ def test_noise_is_how_far_two_halves_of_the_measurements_differ() -> None:
     check = check_table(encoder, table, [SPACE.largest], rounds=4, clock=clock)
     assert check.noise == pytest.approx(0.5)
     assert check.measured[0] == pytest.approx(1.5 * table.predict(SPACE.largest))
-    assert check.errors == pytest.approx([1 / 3])
+    assert check.errors == pytest.approx([-1 / 3])
 
 
 def test_random_subnets_are_distinct_and_follow_from_the_seed() -> None:
@@ -376,6 +381,15 @@ def test_on_a_gpu_events_are_the_clock() -> None:
     assert 0.1 < check.predicted[0] / check.measured[0] < 10
 
 
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command with fewer rounds."""
+    for name in ("measure_table", "check_table"):
+        short = functools.partial(getattr(automl.latency, name), rounds=2)
+        monkeypatch.setattr(automl.latency, name, short)
+
+
+@pytest.mark.usefixtures("brief")
 def test_the_command_measures_without_data_and_leaves_the_default_directory_free(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +433,7 @@ def test_the_command_measures_without_data_and_leaves_the_default_directory_free
     assert [path.name for path in theirs.iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.usefixtures("brief")
 def test_in_a_study_the_table_goes_to_its_directory(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

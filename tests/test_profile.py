@@ -115,6 +115,24 @@ def test_a_constraint_out_of_reach_is_refused_before_anything_runs(
     check_reachable(workspace_of(tmp_path, parent, constraints={"encoder_macs": "95%"}), None)
 
 
+def test_a_range_must_reach_into_what_the_designs_reach(tmp_path: Path, parent: str) -> None:
+    plain = workspace_of(tmp_path, parent)
+    least, most = reachable(plain, None)["params"].least, plain.parent_costs["params"]
+    for kept in (f">={most}", f"<={least}", f"1..{least}", f"{most}..{2 * most}", ">=100%"):
+        check_reachable(workspace_of(tmp_path, parent, constraints={"params": kept}), None)
+    for text, bound in (
+        (f">={most + 1}", most + 1),
+        (f"{most + 2}..{most + 3}", most + 2),
+        (f"1..{least - 1}", least - 1),
+    ):
+        workspace = workspace_of(tmp_path, parent, constraints={"params": text})
+        message = rf"constraints\.params: {bound} can't be reached; .* {least} to {most} \("
+        with pytest.raises(InputError, match=message):
+            check_reachable(workspace, None)
+    with pytest.raises(InputError, match=r"constraints\.params: .* above its ceiling"):
+        check_reachable(workspace_of(tmp_path, parent, constraints={"params": "9..8"}), None)
+
+
 def test_the_command_needs_no_data_and_writes_nothing(
     tmp_path: Path,
     parent: str,
@@ -141,6 +159,7 @@ def test_the_command_needs_no_data_and_writes_nothing(
     assert value["space_size"] > 1
     assert value["reachable"]["params"]["ceiling"] == 1
     assert not value["reachable"]["params"]["can_be_kept"]
+    assert value["reachable"]["encoder_macs"]["ceiling"] is None
     assert value["reachable"]["encoder_macs"]["can_be_kept"]
 
 

@@ -33,3 +33,13 @@ def test_going_back_within_a_stage_counts_nothing_twice() -> None:
         stage.update(1, 4)
         stage.update(4, 4)
     assert progress.share == 1.0
+
+
+def test_what_is_said_stands_under_its_stage() -> None:
+    out = io.StringIO()
+    with (
+        StudyProgress({"one": 1}, Console(file=out, width=100)) as progress,
+        progress.stage("one") as stage,
+    ):
+        stage.say("two at a time")
+    assert "1/1 one: two at a time" in out.getvalue().splitlines()

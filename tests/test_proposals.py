@@ -1,10 +1,19 @@
+"""What Ray Tune is proposed, whichever searcher stands behind it."""
+
 import itertools
+import pickle
+from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from tiny import HEADED_CONFIG, HEADED_SPACE, SPACE, tiny_sam
 
-from automl.proposals import SubnetProposals, scalarised
-from search_spaces import Constraint, Subnet, SubnetSpace
+from automl.searchers.hyperopt import hyperopt_search
+from automl.searchers.proposals import PATIENCE, RETRIES, SubnetProposals
+from automl.searchers.protocol import MakeSearcher, Problem, Values
+from automl.searchers.random import RandomSearch
+from automl.searchers.registry import SEARCHERS, find_searcher
+from search_spaces import Constraint, InputError, Subnet, SubnetSpace
 from trainables.costs import cost_table
 
 COSTS = cost_table(tiny_sam(config=HEADED_CONFIG))
@@ -25,8 +34,30 @@ def proposals(
     constraints: list[Constraint] | None = None,
     space: SubnetSpace = SPACE,
     seed: int = 0,
+    make: MakeSearcher = hyperopt_search,
 ) -> SubnetProposals:
-    return SubnetProposals(space, costs, MACS, constraints or [], known, seed)
+    return SubnetProposals(space, costs, MACS, constraints or [], known, seed, make)
+
+
+def subnets_of(space: SubnetSpace) -> set[Subnet]:
+    names, options = zip(*space.choices().items(), strict=True)
+    points = (dict(zip(names, point, strict=True)) for point in itertools.product(*options))
+    return {space.from_flat(point) for point in points}
+
+
+class Stubborn:
+    """Proposes the same subnet again and again, and remembers what it was told."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        self.problem, self.asked = problem, 0
+        self.told: list[tuple[Subnet, Values]] = []
+
+    def ask(self) -> Subnet:
+        self.asked += 1
+        return self.problem.space.largest
+
+    def tell(self, subnet: Subnet, values: Values) -> None:
+        self.told.append((subnet, values))
 
 
 def evaluate(search: SubnetProposals, known: dict[Subnet, float], count: int) -> list[Subnet]:
@@ -43,24 +74,38 @@ def evaluate(search: SubnetProposals, known: dict[Subnet, float], count: int) ->
     return asked
 
 
-def test_no_subnet_is_asked_for_twice_and_all_lie_in_the_space() -> None:
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_no_subnet_is_asked_for_twice_and_all_lie_in_the_space(name: str) -> None:
     known: dict[Subnet, float] = {}
-    asked = evaluate(proposals(known.get), known, 25)
+    asked = evaluate(proposals(known.get, make=find_searcher(name)), known, 25)
     assert len(set(asked)) == 25
     assert all(SPACE.contains(subnet) for subnet in asked)
 
 
-def test_the_ladder_comes_first() -> None:
+@pytest.mark.parametrize("name", ["hyperopt", "nsga2", "tpe"])
+def test_the_ladder_comes_first(name: str) -> None:
     ladder = SPACE.ladder(5)
     known: dict[Subnet, float] = {}
-    asked = evaluate(proposals(known.get), known, len(ladder))
+    asked = evaluate(proposals(known.get, make=find_searcher(name)), known, len(ladder))
     assert set(asked) == set(ladder)
 
 
-def test_a_small_space_is_exhausted_and_then_the_search_ends() -> None:
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_a_small_space_is_exhausted_and_then_the_search_ends(name: str) -> None:
     space = SubnetSpace(((64, 128), (128,), (64, 128), (128,)), (0.5, 0.0, 0.0, 0.0))
     known: dict[Subnet, float] = {}
-    assert len(evaluate(proposals(known.get, space=space), known, 100)) == space.size
+    search = proposals(known.get, space=space, make=find_searcher(name))
+    assert len(evaluate(search, known, 100)) == space.size
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_a_space_of_one_subnet_proposes_it_once_and_is_finished(name: str) -> None:
+    space = SubnetSpace(((128,),) * 4, (0.0,) * 4)
+    known: dict[Subnet, float] = {}
+    search = proposals(known.get, space=space, make=find_searcher(name))
+    assert evaluate(search, known, 9) == [space.largest]
+    assert search.suggest("another") == "FINISHED"
+    assert proposals(known.get, space=space, make=find_searcher(name)).suggest("a") == "FINISHED"
 
 
 def test_heads_are_searched_as_well() -> None:
@@ -74,31 +119,146 @@ def test_heads_are_searched_as_well() -> None:
     assert len(evaluate(proposals(known.get, space=space), known, 100)) == space.size == 20
 
 
-def test_only_subnets_that_keep_the_constraint_are_proposed() -> None:
-    ceiling = Constraint("encoder_macs", 0.95 * MACS)
-    names, options = zip(*SPACE.choices().items(), strict=True)
-    points = (dict(zip(names, point, strict=True)) for point in itertools.product(*options))
-    subnets = {SPACE.from_flat(point) for point in points}
-    fitting = {s for s in subnets if costs(s)["encoder_macs"] <= ceiling.ceiling}
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("hyperopt", Constraint("encoder_macs", 0.94 * MACS)),
+        ("random", Constraint("encoder_macs", floor=0.97 * MACS)),
+        *((name, Constraint("encoder_macs", 0.96 * MACS, 0.945 * MACS)) for name in SEARCHERS),
+    ],
+)
+def test_only_subnets_that_keep_the_constraint_are_proposed(name: str, bounds: Constraint) -> None:
+    subnets = subnets_of(SPACE)
+    fitting = {s for s in subnets if bounds.floor <= costs(s)["encoder_macs"] <= bounds.ceiling}
     assert 5 < len(fitting) < len(subnets) / 2
     known: dict[Subnet, float] = {}
-    assert set(evaluate(proposals(known.get, [ceiling]), known, 100)) == fitting
+    search = proposals(known.get, [bounds], make=find_searcher(name))
+    assert set(evaluate(search, known, 100)) == fitting
 
 
-def test_a_search_that_starts_again_over_what_is_known_goes_the_same_way() -> None:
+def test_a_searcher_that_never_fits_is_told_so_and_feasible_subnets_are_drawn() -> None:
+    made: list[Stubborn] = []
+    ceiling = Constraint("encoder_macs", 0.94 * MACS)
+
+    def make(problem: Problem, seed: int) -> Stubborn:
+        assert problem.constrained
+        made.append(Stubborn(problem, seed))
+        return made[-1]
+
+    known: dict[Subnet, float] = {}
+    asked = evaluate(proposals(known.get, [ceiling], make=make), known, 3)
+    assert len(set(asked)) == 3
+    assert all(ceiling.excess(costs(subnet)) == 0 for subnet in asked)
+    (searcher,) = made
+    assert searcher.asked == PATIENCE + 2 * RETRIES
+    refused = [values for subnet, values in searcher.told if subnet == SPACE.largest]
+    assert refused == [Values(0.0, 0.0, ceiling.excess(costs(SPACE.largest)))] * searcher.asked
+    told = {subnet: values for subnet, values in searcher.told if not values.excess}
+    assert {subnet: values.miou for subnet, values in told.items()} == known
+    for subnet, values in told.items():
+        assert values.saved == 1 - costs(subnet)["encoder_macs"] / MACS
+
+
+def test_where_nothing_fits_the_search_ends() -> None:
+    known: dict[Subnet, float] = {}
+    nothing = [Constraint("encoder_macs", 1.0)]
+    assert evaluate(proposals(known.get, nothing, make=RandomSearch), known, 5) == []
+
+
+def test_repeats_of_what_is_being_evaluated_are_answered_when_it_is_done() -> None:
+    made: list[Stubborn] = []
+
+    def make(problem: Problem, seed: int) -> Stubborn:
+        made.append(Stubborn(problem, seed))
+        return made[-1]
+
+    search = proposals(make=make)
+    first, second = search.suggest("first"), search.suggest("second")
+    assert first == SPACE.largest.to_dict() != second
+    (searcher,) = made
+    assert searcher.told == []
+    search.on_trial_complete("first", {"miou_val": 0.5})
+    assert searcher.told == [(SPACE.largest, Values(0.0, 0.5))] * (1 + PATIENCE)
+    assert searcher.asked == 1 + PATIENCE
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_several_at_once_are_distinct_and_each_proposal_is_answered(name: str) -> None:
+    asks: Counter[Subnet] = Counter()
+    tells: Counter[Subnet] = Counter()
+
+    class Counted:
+        def __init__(self, problem: Problem, seed: int) -> None:
+            self.inner = find_searcher(name)(problem, seed)
+
+        def ask(self) -> Subnet:
+            subnet = self.inner.ask()
+            asks[subnet] += 1
+            return subnet
+
+        def tell(self, subnet: Subnet, values: Values) -> None:
+            tells[subnet] += 1
+            self.inner.tell(subnet, values)
+
+    search = proposals(make=Counted)
+    asked = []
+    for start in range(0, 20, 4):
+        found = [search.suggest(str(start + i)) for i in range(4)]
+        asked += [Subnet.from_dict(each) for each in found if isinstance(each, dict)]
+        for i in reversed(range(4)):
+            subnet = asked[start + i]
+            search.on_trial_complete(str(start + i), {"miou_val": quality(subnet)})
+    assert len(set(asked)) == 20
+    assert all(tells[subnet] >= count for subnet, count in asks.items())
+
+
+def test_a_searcher_may_hold_what_cannot_be_pickled() -> None:
+    class Endless(Stubborn):
+        def __init__(self, problem: Problem, seed: int) -> None:
+            super().__init__(problem, seed)
+            self.numbers = (number for number in itertools.count())
+
+    assert pickle.dumps(proposals(make=Endless))
+
+
+def test_a_proposal_outside_the_space_is_an_error() -> None:
+    class Outside(Stubborn):
+        def ask(self) -> Subnet:
+            return Subnet((0, 1, 2, 3), (7, 7, 7, 7))
+
+    with pytest.raises(
+        InputError, match=r"search\.searcher: proposed what the space does not hold"
+    ):
+        proposals(make=Outside).suggest("a")
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_a_search_that_starts_again_over_what_is_known_goes_the_same_way(name: str) -> None:
+    goes_on(find_searcher(name), [])
+
+
+@pytest.mark.parametrize("make", [RandomSearch, Stubborn])
+def test_so_it_does_where_few_fit_or_all_are_drawn(make: MakeSearcher) -> None:
+    goes_on(make, [Constraint("encoder_macs", 0.96 * MACS)])
+
+
+def goes_on(make: MakeSearcher, constraints: list[Constraint]) -> None:
     whole: dict[Subnet, float] = {}
-    uninterrupted = evaluate(proposals(whole.get), whole, 20)
+    uninterrupted = evaluate(proposals(whole.get, constraints, make=make), whole, 15)
     parts: dict[Subnet, float] = {}
-    first = evaluate(proposals(parts.get), parts, 9)
-    second = evaluate(proposals(parts.get), parts, 20)
+    first = evaluate(proposals(parts.get, constraints, make=make), parts, 9)
+    second = evaluate(proposals(parts.get, constraints, make=make), parts, 15)
     assert [*first, *second] == uninterrupted
+    assert len(set(uninterrupted)) == 15
 
 
-def test_the_seed_decides() -> None:
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_the_seed_decides(name: str) -> None:
     runs: list[list[Subnet]] = []
     for seed in (0, 0, 1):
         known: dict[Subnet, float] = {}
-        runs.append(evaluate(proposals(known.get, seed=seed), known, 15))
+        search = proposals(known.get, seed=seed, make=find_searcher(name))
+        runs.append(evaluate(search, known, 15))
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
@@ -108,9 +268,3 @@ def test_a_failed_trial_ends_no_search() -> None:
     search.suggest("failing")
     search.on_trial_complete("failing", error=True)
     assert isinstance(search.suggest("next"), dict)
-
-
-def test_scalarised_prefers_what_dominates_for_every_trade_off() -> None:
-    for weight in (0.3, 0.5, 0.7):
-        assert scalarised(0.5, 0.8, weight) > scalarised(0.5, 0.7, weight)
-        assert scalarised(0.6, 0.8, weight) > scalarised(0.5, 0.8, weight)

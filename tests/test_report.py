@@ -41,6 +41,7 @@ DESIGN = {
     "smallest_ratio": 0.5,
     "spacing": "linear",
     "smallest_heads": 1.0,
+    "steps": 8,
     "hypervolume": 0.4321,
     "front_size": 2,
 }

@@ -1,10 +1,10 @@
-"""Which columns tables have: heads only where some subnet, or design, has fewer."""
+"""What tables show: heads only where something has fewer; the bounds that are asked for."""
 
 from typing import Any
 
 from rich.table import Table
 
-from automl.tables import designs_table, front_table, profile_table
+from automl.tables import designs_table, front_table, profile_table, reach_table
 
 PARENT: dict[str, Any] = {
     "subnet": "parent",
@@ -28,6 +28,7 @@ DESIGN = {
     "width_count": 2,
     "smallest_ratio": 0.5,
     "smallest_heads": 1.0,
+    "steps": 8,
     "space_size": 8.0,
     "front_size": 2,
     "hypervolume": 0.4,
@@ -70,3 +71,32 @@ def test_designs_have_their_fewest_heads_where_one_offers_fewer() -> None:
     assert "fewest heads" not in columns(designs_table([DESIGN]))
     rows = [DESIGN, {**DESIGN, "smallest_heads": 0.5, "hypervolume": 0.5}]
     assert columns(designs_table(rows))["fewest heads"] == ["0.5", "1"]
+
+
+def test_designs_of_the_last_rung_come_first_and_failed_ones_are_named() -> None:
+    later = {**DESIGN, "design": "eeee", "steps": 40, "hypervolume": 0.3}
+    failed = {**DESIGN, "design": "ffff", "hypervolume": 0.0, "failure": "the loss is nan"}
+    shown = columns(designs_table([failed, DESIGN, later]))
+    assert shown["design"] == ["eeee", "dddd", "ffff"]
+    assert shown["hypervolume"] == ["0.3000", "0.4000", "failed"]
+
+
+def test_bounds_are_shown_as_they_are_asked_for() -> None:
+    asked = [(None, None), (None, 5000.0), (3000.0, None), (3000.0, 5000.0)]
+    reach = {
+        f"cost_{i}": {
+            "least": 2000,
+            "most": 8000,
+            "floor": floor,
+            "ceiling": ceiling,
+            "can_be_kept": i != 3,
+        }
+        for i, (floor, ceiling) in enumerate(asked)
+    }
+    shown = columns(reach_table({"designs": 1, "reachable": reach}))
+    assert shown["constraint"] == [
+        "–",
+        "≤ 5,000: can be kept",
+        "≥ 3,000: can be kept",
+        "3,000 to 5,000: can't be reached",
+    ]

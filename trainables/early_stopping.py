@@ -21,9 +21,11 @@ How often it errs: where both are equally good on all pictures, one comparison s
 with probability 1 − Φ(3) = 0.13% for z = 3 and many pictures. With P of them it is Student's t with
 P − 1 degrees of freedom: 1.0% for 8 pictures, 0.4% for 16; pictures with very unequal numbers of
 objects count as fewer. Where the subnet is truly better it is less, and falls fast with its lead.
-Comparisons add up: with R rivals and two rungs to ask after it is at most 2 · R times that, and less
-since rivals are alike. A front as rivals, instead of all subnets, keeps R small and misses little:
-what is beaten at all is mostly beaten by the front.
+Comparisons add up: with R rivals and two rungs to ask after it is at most 2 · R times that, and far
+less since rivals are alike. What is lost by a mistake is little: the subnet is about as good as a
+rival that costs no more, and to be on the front it would have to be better than all of those. With
+a front alone as rivals R is small; with all subnets that were evaluated whole more is stopped, as
+one that differs little from a subnet says more about it than a better one does.
 """
 
 from collections.abc import Sequence

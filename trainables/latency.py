@@ -48,8 +48,10 @@ def find_kinds(
         heads: the same for attention heads; empty: blocks always have all of theirs.
 
     Raises:
-        ValueError: more is named than the parent has.
+        ValueError: more is named than the parent has, or heads where they are not elastic.
     """
+    if heads and not encoder.full_heads:
+        raise ValueError(f"heads are not elastic here: {heads}")
     found: dict[Any, list[int]] = {}
     shapes = []
     tokens = encoder.stem(_picture(encoder))

@@ -37,9 +37,9 @@ class Check:
 
     @property
     def errors(self) -> list[float]:
-        """How far each prediction is off, as a share of what was measured."""
+        """How far each prediction is above what was measured, as a share of that."""
         pairs = zip(self.predicted, self.measured, strict=True)
-        return [abs(predicted / measured - 1) for predicted, measured in pairs]
+        return [predicted / measured - 1 for predicted, measured in pairs]
 
     @property
     def rank_correlation(self) -> float | None:
@@ -49,11 +49,13 @@ class Check:
         return float(stats.spearmanr(self.predicted, self.measured).statistic)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """The JSON form. Where `bias` is as large as the error, the machine's speed has changed."""
+        sizes = [abs(error) for error in self.errors]
         return {
-            "subnets": len(self.predicted),
-            "mean_error": statistics.mean(self.errors),
-            "worst_error": max(self.errors),
+            "subnets": len(sizes),
+            "mean_error": statistics.mean(sizes),
+            "worst_error": max(sizes),
+            "bias": statistics.mean(self.errors),
             "rank_correlation": self.rank_correlation,
             **asdict(self),
         }

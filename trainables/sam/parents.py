@@ -1,14 +1,11 @@
 """The SAMs that are known by name; another one is named by the file that defines it."""
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
-from search_spaces.content_key import content_key
 from search_spaces.errors import InputError
+from trainables.own_code import file_module
 from trainables.sam.family import EncoderConfig
 from trainables.sam.mobile_sam import TinyViTConfig
 from trainables.sam.vit import ViTConfig
@@ -50,26 +47,7 @@ def _from_file(model: str) -> EncoderConfig:
             f"model: {model!r} is unknown; choose from {', '.join(PARENTS)}, or name a family of "
             "your own as FILE.py:NAME"
         )
-    found = getattr(_module(Path(file)), name, None)
+    found = getattr(file_module(Path(file), "model"), name, None)
     if not isinstance(found, EncoderConfig):
         raise InputError(f"model: {file} defines no EncoderConfig {name!r}")
     return found
-
-
-def _module(file: Path) -> ModuleType:
-    """The module of a file, imported once in a process."""
-    path = file.expanduser().absolute()
-    name = f"{path.stem}_{content_key(str(path))}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise InputError(f"model: {file} does not exist; give the path of a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

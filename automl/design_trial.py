@@ -1,0 +1,116 @@
+"""One trial of the outer search: a design is trained and searched with a budget, and scored.
+
+The supernet of the design is trained by Ray Train, its subnets are searched by Ray Tune, and the
+hypervolume of the front that was found is the design's score. The same design with a larger budget
+is another trial; its training goes on from the checkpoint that there is.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from automl.files import write_json
+from automl.halving import Budget
+from automl.search import front_hypervolume, front_rows, search_subnets
+from automl.train import train_design
+from automl.workspace import Workspace
+from search_spaces.design import Design
+
+DESIGNS = pa.schema(
+    [
+        ("design", pa.string()),
+        ("metric", pa.string()),
+        ("expected_dropped", pa.float64()),
+        ("removable", pa.int64()),
+        ("temperature", pa.float64()),  # null where probabilities are given
+        ("cap", pa.float64()),
+        ("width_count", pa.int64()),
+        ("smallest_ratio", pa.float64()),
+        ("spacing", pa.string()),
+        ("smallest_heads", pa.float64()),
+        ("protected", pa.list_(pa.int64())),
+        ("protect_above", pa.float64()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("space", pa.string()),  # key of the space that was drawn up
+        ("space_size", pa.float64()),  # distinct subnets
+        ("steps", pa.int64()),
+        ("evaluations", pa.int64()),
+        ("hypervolume", pa.float64()),
+        ("front_size", pa.int64()),
+        ("best_miou_val", pa.float64()),
+        ("smallest_encoder_params", pa.int64()),
+        ("seconds", pa.float64()),
+        ("failure", pa.string()),  # why it could not be trained; null where it could
+    ]
+)
+"""Columns of `designs.parquet`: one row for each design and number of steps, in the order in which
+they were tried. A design that went on has a row for each rung before the final budget's."""
+
+
+def record_path(workspace: Workspace, design: Design, budget: Budget) -> Path:
+    """Where a finished trial leaves its result; a trial that is there is not run again."""
+    name = f"{design.key}@{budget.steps}x{budget.evaluations}.json"
+    return workspace.work / "designs" / name
+
+
+def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
+    """The trial: report a design's hypervolume to Ray Tune.
+
+    While it runs, it reports `phase` (train or search), `done` of `total`, and the hypervolume so
+    far. The last report has `record`, the design's row.
+    """
+    design = workspace.config.designs.space.design(flat)
+    path = record_path(workspace, design, budget)
+    if not path.exists():
+        record = _train_and_search(design, workspace, budget)
+        write_json(record, path)
+    record = json.loads(path.read_text())
+    tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
+
+
+def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> dict[str, Any]:
+    start = time.perf_counter()
+    space = workspace.space(design)
+    constants = {"phase": "train", "total": budget.steps, "hypervolume": 0.0}
+    try:
+        checkpoint = train_design(
+            workspace, design, budget.steps, [TuneReportCallback()], constants
+        )
+    except FloatingPointError as error:
+        found = {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": str(error)}
+    else:
+        found = _search(design, workspace, budget, checkpoint)
+    return {
+        "design": design.key,
+        **design.to_dict(),
+        "space": space.key,
+        "space_size": space.size,
+        "steps": budget.steps,
+        "best_miou_val": None,
+        "smallest_encoder_params": workspace.costs(space.smallest)["encoder_params"],
+        **found,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _search(
+    design: Design, workspace: Workspace, budget: Budget, checkpoint: Path
+) -> dict[str, Any]:
+    def report(done: int, hypervolume: float) -> None:
+        total = budget.evaluations
+        tune.report({"phase": "search", "step": done, "total": total, "hypervolume": hypervolume})
+
+    rows = search_subnets(workspace, design, budget.steps, checkpoint, budget.evaluations, report)
+    front = front_rows(workspace, rows)
+    return {
+        "evaluations": len(rows),
+        "hypervolume": front_hypervolume(workspace, rows),
+        "front_size": len(front),
+        "best_miou_val": max((row["miou_val"] for row in front), default=None),
+        "checkpoint": str(checkpoint.relative_to(workspace.work)),
+    }

@@ -1,0 +1,137 @@
+"""The searcher that Ray Tune sees: any `Searcher`, held to constraints and to what is known."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher as TuneSearcher
+
+from automl.pareto import objectives
+from automl.searchers.hyperopt import hyperopt_search
+from automl.searchers.protocol import MakeSearcher, Problem, Values
+from search_spaces.constraints import Constraint
+from search_spaces.errors import InputError
+from search_spaces.feasible import sample_feasible
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
+
+RUNGS = 5
+"""Of the ladder that searchers start from."""
+PATIENCE = 100
+"""Proposals in a row that may break constraints or repeat before a subnet is drawn instead."""
+RETRIES = 10
+"""Such proposals after which the next one is drawn, until one is neither."""
+
+
+class SubnetProposals(TuneSearcher):
+    """A Ray Tune searcher over subnets for two objectives under constraints.
+
+    Each subnet is suggested once. A proposal that breaks a constraint is answered at once with its
+    excess; one that is known, with what is known; one that is being evaluated, when that is done.
+    None of them costs an evaluation. A search that starts again over the same ledger thus goes
+    through the same proposals up to where it was, if one was evaluated at a time.
+
+    Their number is bounded: after `PATIENCE` in a row that break constraints or repeat, and then
+    after `RETRIES` each, a subnet that keeps the constraints and did not come yet is drawn by
+    `sample_feasible`, and the searcher is told of it. As long as the searcher's own proposals fit
+    they are its own; what is drawn follows the space's distribution under the constraints where a
+    thousand draws hold one that fits, and else is drawn close to the bounds. The search is over
+    when every subnet came, or when the draw finds none.
+
+    Args:
+        space: the subnets on offer.
+        costs: a subnet's costs by name.
+        parent_macs: MACs of the parent's encoder.
+        constraints: bounds that a proposal must keep.
+        known: mIoU of a subnet that was evaluated before, else None.
+        seed: of all random choices.
+        make_searcher: of the searcher behind it.
+    """
+
+    def __init__(
+        self,
+        space: SubnetSpace,
+        costs: Callable[[Subnet], Mapping[str, float]],
+        parent_macs: float,
+        constraints: Sequence[Constraint],
+        known: Callable[[Subnet], float | None],
+        seed: int,
+        make_searcher: MakeSearcher = hyperopt_search,
+    ) -> None:
+        super().__init__(metric="miou_val", mode="max")
+        self._space = space
+        self._costs = costs
+        self._parent_macs = parent_macs
+        self._constraints = constraints
+        self._known = known
+        ladder = tuple(space.ladder(RUNGS))
+        self._searcher = make_searcher(Problem(space, costs, ladder, bool(constraints)), seed)
+        self._rng = random.Random(seed)
+        self._pending: dict[str, Subnet] = {}
+        self._repeats: Counter[Subnet] = Counter()  # of what is pending
+        self._told: dict[Subnet, Values] = {}
+        self._refused = 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next subnet to evaluate, or FINISHED where none is left."""
+        while (subnet := self._next()) is not None:
+            miou = self._known(subnet)
+            if miou is None:
+                self._pending[trial_id] = subnet
+                return subnet.to_dict()
+            self._tell(subnet, miou)
+        return "FINISHED"  # Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the searcher what a subnet scored."""
+        subnet = self._pending.pop(trial_id)
+        repeats = self._repeats.pop(subnet, 0)
+        if result and not error:
+            for _ in range(1 + repeats):
+                self._tell(subnet, result["miou_val"])
+
+    def _next(self) -> Subnet | None:
+        """A subnet that keeps the constraints and did not come yet; None where none is found."""
+        came = {*self._told, *self._pending.values()}
+        if len(came) == self._space.size:
+            return None
+        while self._refused < PATIENCE:
+            subnet = self._searcher.ask()
+            if not self._space.contains(subnet):
+                raise InputError(
+                    f"search.searcher: proposed what the space does not hold: {subnet}"
+                )
+            excess = sum(c.excess(self._costs(subnet)) for c in self._constraints)
+            if excess:
+                saved, _ = objectives(self._costs(subnet)["encoder_macs"], 0.0, self._parent_macs)
+                self._searcher.tell(subnet, Values(saved, 0.0, excess))
+            elif subnet in self._told:
+                self._searcher.tell(subnet, self._told[subnet])
+            elif subnet in came:
+                self._repeats[subnet] += 1
+            else:
+                self._refused = 0
+                return subnet
+            self._refused += 1
+        self._refused = PATIENCE - RETRIES
+        return sample_feasible(self._space, self._costs, self._constraints, self._rng, came)
+
+    def _tell(self, subnet: Subnet, miou: float) -> None:
+        macs = self._costs(subnet)["encoder_macs"]
+        self._told[subnet] = Values(*objectives(macs, miou, self._parent_macs))
+        self._searcher.tell(subnet, self._told[subnet])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: what Tune pickles is never read, and a searcher may hold anything."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger is the state: a search that starts again asks itself up to where it was."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore; see `save`."""

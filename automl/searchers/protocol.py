@@ -1,0 +1,59 @@
+"""What a searcher is: something that is asked for subnets and told how good they are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from search_spaces.subnet import Subnet
+from search_spaces.subnet_space import SubnetSpace
+
+
+@dataclass(frozen=True)
+class Values:
+    """How good a subnet is.
+
+    Args:
+        saved: the share of the parent's encoder MACs that it saves, to be maximised.
+        miou: to be maximised; 0 where constraints are broken, since then it was not measured.
+        excess: by how much it breaks constraints, the sum of `Constraint.excess`; 0 where it keeps
+            them all.
+    """
+
+    saved: float
+    miou: float
+    excess: float = 0.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a searcher is made for.
+
+    Args:
+        space: the subnets on offer; as flat categories by `choices`, `to_flat` and `from_flat`.
+        costs: a subnet's costs by name, known without an evaluation.
+        ladder: subnets to start from, largest first; they may break constraints.
+        constrained: whether there are constraints; `Values.excess` says how a subnet does.
+    """
+
+    space: SubnetSpace
+    costs: Callable[[Subnet], Mapping[str, float]]
+    ladder: tuple[Subnet, ...]
+    constrained: bool
+
+
+class Searcher(Protocol):
+    """Proposes subnets of a space, given how good others are.
+
+    Several proposals may be open at a time, and answers come in any order. A proposal is answered
+    once, also one that repeats another; one whose evaluation failed is never answered.
+    """
+
+    def ask(self) -> Subnet:
+        """The next proposal, from the space; it may repeat itself and may break constraints."""
+
+    def tell(self, subnet: Subnet, values: Values) -> None:
+        """Answer a proposal, or say how good a subnet is that was not proposed."""
+
+
+MakeSearcher = Callable[[Problem, int], Searcher]
+"""Makes a searcher from a problem and a seed, which all its random choices follow from."""
