@@ -3,14 +3,15 @@
     python scripts/ablations.py --output runs/ablations
 
 Every row trains `vit_t` on the nuclei that ship, from the same weights, on the same pictures in the
-same order for the same number of steps, and is measured once on test: the parent, and the subnets
-of its space at 30 % and 50 % fewer encoder parameters and the smallest. A row that is done is kept
-in the output directory and not repeated. The tables of docs/results.md are printed from what is
-there.
+same order for the same number of steps, and is measured once on test: the parent, random subnets of
+its space with about 30 % and 50 % fewer encoder parameters, of which the mean counts, and the
+smallest. A row that is done is kept in the output directory and not repeated. The tables of
+docs/results.md are printed from what is there.
 """
 
 import argparse
 import json
+import random
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from automl.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
+from search_spaces.constraints import Constraint
 from search_spaces.design import RELEASED_LAYERS, Design, DesignSpace
+from search_spaces.feasible import sample_feasible
 from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
 from trainables.data.batches import training_batch
@@ -38,8 +41,9 @@ from trainables.sam.supernet import Supernet
 from trainables.sam.units import reorder
 from trainables.supernet import TrainingSettings, learning_rate_at, make_optimiser
 
-SIZE, PROMPTS, OBJECTS = 256, "point", 8
-SMALLER = (0.3, 0.5)
+SIZE, PROMPTS, OBJECTS = 256, "box", 8
+SMALLER, WITHIN, DRAWN = (0.3, 0.5), 0.02, 3
+LEARNING_RATE = 1e-4
 NONE = Distillation()
 Steps = Callable[[Supernet, list[Subnet], Any, torch.optim.Optimizer, TrainingSettings], None]
 
@@ -131,19 +135,25 @@ def worth_of_layers(seed: int, folder: Path) -> list[float]:
     return worth
 
 
-def measured_subnets(supernet: Supernet, space: SubnetSpace) -> dict[str, Subnet]:
-    """The parent, the largest rungs of the ladder that are so much smaller, and the smallest."""
-    full = supernet.costs.costs(space.largest).encoder_params
-    found = {"parent": space.largest}
+def measured_subnets(supernet: Supernet, space: SubnetSpace) -> dict[str, list[Subnet]]:
+    """The parent, random subnets that are so much smaller, and the smallest."""
+    found = {"parent": [space.largest]}
+    if space.size == 1:
+        return found
+
+    def costs(subnet: Subnet) -> dict[str, int]:
+        return supernet.costs.costs(subnet).to_dict()
+
+    full = costs(space.largest)["encoder_params"]
     for share in SMALLER:
-        fitting = [
-            subnet
-            for subnet in space.ladder(100)
-            if supernet.costs.costs(subnet).encoder_params <= (1 - share) * full
-        ]
-        if fitting:
-            found[f"-{share:.0%}"] = fitting[0]
-    return {**found, "smallest": space.smallest} if space.size > 1 else found
+        floor, ceiling = ((1 - share + by) * full for by in (-WITHIN, WITHIN))
+        bounds, rng = [Constraint("encoder_params", ceiling, floor)], random.Random(0)
+        drawn: list[Subnet] = []
+        for _ in range(DRAWN):
+            subnet = sample_feasible(space, costs, bounds, rng, drawn)
+            drawn += [] if subnet is None else [subnet]
+        found[f"-{share:.0%}"] = drawn
+    return {**found, "smallest": [space.smallest]}
 
 
 def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]:
@@ -162,7 +172,7 @@ def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]
         )
         neurons = supernet.encoder.neurons
         reorder(neurons, order_of(SCORES[variant.score](supernet, batches, seed, neurons)))
-    settings = TrainingSettings(learning_rate=2e-4, distillation=variant.distillation)
+    settings = TrainingSettings(learning_rate=LEARNING_RATE, distillation=variant.distillation)
     optimiser = make_optimiser(supernet, settings)
     supernet.train()
     for step in range(steps if variant.trained else 0):
@@ -185,18 +195,20 @@ def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]
 
 
 def measure(supernet: Supernet, space: SubnetSpace) -> dict[str, Any]:
-    """mIoU on test, and what the subnets keep of the parent's encoder parameters."""
+    """mIoU on test, and by what share of the encoder's parameters the subnets are smaller."""
     examples = EvaluationSet(
         split("test"), image_size=SIZE, prompts=PROMPTS, seed=0, max_objects=16
     )
     full = supernet.costs.costs(space.largest).encoder_params
-    subnets = measured_subnets(supernet, space)
-    costs = {name: supernet.costs.costs(subnet) for name, subnet in subnets.items()}
-    return {
-        "miou": {name: examples.evaluate(supernet, s).miou for name, s in subnets.items()},
-        "smaller": {name: 1 - cost.encoder_params / full for name, cost in costs.items()},
-        "layers": {name: subnet.layers for name, subnet in subnets.items()},
-    }
+    found: dict[str, Any] = {"miou": {}, "mious": {}, "smaller": {}, "subnets": {}}
+    for name, subnets in measured_subnets(supernet, space).items():
+        if subnets:
+            mious = [examples.evaluate(supernet, subnet).miou for subnet in subnets]
+            costs = [supernet.costs.costs(subnet).encoder_params for subnet in subnets]
+            found["miou"][name], found["mious"][name] = statistics.fmean(mious), mious
+            found["smaller"][name] = [1 - cost / full for cost in costs]
+            found["subnets"][name] = [subnet.to_dict() for subnet in subnets]
+    return found
 
 
 def rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -209,7 +221,7 @@ def table(folder: Path) -> Table:
     """Means over seeds, and the spread where there are several."""
     found = list(rows(folder))
     columns = ["parent", *(f"-{share:.0%}" for share in SMALLER), "smallest"]
-    shown = Table(title="mIoU on test, point prompts", title_justify="left")
+    shown = Table(title="mIoU on test, box prompts", title_justify="left")
     for name in ("variant", "seeds", *columns):
         shown.add_column(name, justify="left" if name == "variant" else "right")
     for variant in VARIANTS:
