@@ -129,9 +129,12 @@ class SearchConfig(_Section):
     Args:
         searcher: hyperopt, nsga2, tpe or random; or FILE.py:NAME or package.module:NAME, a function
             of your own as `automl/searchers/protocol.py` describes it.
+        stop_early: whether an evaluation ends where the subnet has clearly lost against one that
+            costs no more, as `trainables/early_stopping.py` says.
     """
 
     searcher: str = "hyperopt"
+    stop_early: bool = True
 
     @field_validator("searcher")
     @classmethod
@@ -141,7 +144,15 @@ class SearchConfig(_Section):
 
 
 class ResourcesConfig(_Section):
-    """What Ray reserves for each stage. They change no result but the order of evaluations."""
+    """What Ray reserves for each stage. They change no result but the order of evaluations.
+
+    Args:
+        train_workers: processes of a training, each with `train_cpus` and `train_gpus`.
+        evaluators: processes that evaluate subnets side by side, each with `evaluator_cpus` and
+            `evaluator_gpus`.
+        evaluator_cache_mb: of the memory where the model is, for what subnets have in common.
+        start_timeout_s: how long a training waits for its processes.
+    """
 
     train_workers: int = Field(1, ge=1)
     train_cpus: float = Field(2, gt=0)
@@ -149,6 +160,7 @@ class ResourcesConfig(_Section):
     evaluators: int = Field(1, ge=1)
     evaluator_cpus: float = Field(2, gt=0)
     evaluator_gpus: float = Field(0, ge=0)
+    evaluator_cache_mb: int = Field(1024, ge=0)
     start_timeout_s: int = Field(60, ge=1)
 
 
@@ -171,8 +183,11 @@ class StudyConfig(_Section):
         prompts: box, point (a random one of the mask), centre (the one farthest from its edge), or
             mixed (box or point).
         seed: every random choice follows from it.
+        latency_table: the file that `supersam latency` makes on the machine that will serve.
         constraints: bounds on subnets by cost name: a ceiling such as 3000000, "50%" or "<=50%", a
-            floor such as ">=30%", or both as "30%..50%"; a share is of the parent's own.
+            floor such as ">=30%", or both as "30%..50%"; a share is of the parent's own. Costs are
+            params, encoder_params and encoder_macs; with a latency table also latency_ms and
+            peak_memory.
     """
 
     model: str = "vit_t"
@@ -181,6 +196,7 @@ class StudyConfig(_Section):
     image_size: int | None = Field(None, ge=64)
     prompts: PromptKind = "box"
     seed: int = Field(0, ge=0)
+    latency_table: Path | None = None
     constraints: dict[str, str | float] = {}
     prepare: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -192,9 +208,9 @@ class StudyConfig(_Section):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
 
-    @field_validator("checkpoint")
+    @field_validator("checkpoint", "latency_table")
     @classmethod
-    def _whole_checkpoint(cls, path: Path | None) -> Path | None:
+    def _whole_path(cls, path: Path | None) -> Path | None:
         return path and _whole(path)
 
     @field_validator("data")

@@ -16,7 +16,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.files import write_json
 from automl.halving import Budget
-from automl.search import front_hypervolume, front_rows, search_subnets
+from automl.search import SearchState, front_rows, search_state, search_subnets
 from automl.train import train_design
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -61,8 +61,8 @@ def record_path(workspace: Workspace, design: Design, budget: Budget) -> Path:
 def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
     """The trial: report a design's hypervolume to Ray Tune.
 
-    While it runs, it reports `phase` (train or search), `done` of `total`, and the hypervolume so
-    far. The last report has `record`, the design's row.
+    While it runs, it reports `phase` (train or search), `step` of `total`, and of the search front
+    size and hypervolume so far. The last report has `record`, the design's row.
     """
     design = workspace.config.designs.space.design(flat)
     path = record_path(workspace, design, budget)
@@ -101,16 +101,24 @@ def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> d
 def _search(
     design: Design, workspace: Workspace, budget: Budget, checkpoint: Path
 ) -> dict[str, Any]:
-    def report(done: int, hypervolume: float) -> None:
-        total = budget.evaluations
-        tune.report({"phase": "search", "step": done, "total": total, "hypervolume": hypervolume})
+    def report(state: SearchState) -> None:
+        tune.report(
+            {
+                "phase": "search",
+                "weights": f"{design.key}@{budget.steps}",
+                "step": state.evaluations,
+                "total": budget.evaluations,
+                "front_size": state.front_size,
+                "hypervolume": state.hypervolume,
+            }
+        )
 
     rows = search_subnets(workspace, design, budget.steps, checkpoint, budget.evaluations, report)
-    front = front_rows(workspace, rows)
+    front, state = front_rows(workspace, rows), search_state(workspace, rows)
     return {
-        "evaluations": len(rows),
-        "hypervolume": front_hypervolume(workspace, rows),
-        "front_size": len(front),
+        "evaluations": state.evaluations,
+        "hypervolume": state.hypervolume,
+        "front_size": state.front_size,
         "best_miou_val": max((row["miou_val"] for row in front), default=None),
         "checkpoint": str(checkpoint.relative_to(workspace.work)),
     }

@@ -9,13 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from automl.files import write_json
+from automl.ledger import read_rows
 from automl.output import claim_output
 from automl.progress import track
 from automl.reach import check_reachable, equal_worth
 from automl.workspace import Workspace
+from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
 from trainables.latency import Track, measure_table
 from trainables.latency_check import check_table, random_subnets
+from trainables.latency_memory import with_memory
 from trainables.sam.encoder import elastic
 from trainables.sam.models import load_sam
 
@@ -36,9 +39,10 @@ def measure_latency(
         threads: of the CPU; None: as many as torch has.
 
     Returns:
-        What the file holds: the table; `parent_ms`; `first_design`, what is predicted over the
-        subnets of the design that is tried first; `check`, predictions for random subnets beside
-        measurements.
+        What the file holds: the table; `parent_ms` and `parent_peak_bytes`; `first_design`, what
+        is predicted over the subnets of the design that is tried first; `check`, predictions for
+        random subnets beside measurements; `front`, the same for each subnet of the study's front,
+        if it has one.
 
     Raises:
         InputError: a constraint is no bound or out of reach, or the checkpoint can't be used.
@@ -58,8 +62,11 @@ def measure_latency(
         table = measure_table(
             encoder, measured.widths, measured.heads, model=config.model, track=shown("blocks")
         )
+        table = with_memory(encoder, table)
         subnets = random_subnets(checked, SUBNETS, config.seed)
         check = check_table(encoder, table, subnets, track=shown("subnets"))
+        front = [Subnet.from_dict(row) for row in read_rows(workspace.root / "front.parquet")]
+        again = check_table(encoder, table, front, track=shown("front")) if front else None
     first = _space(workspace)
     least, most = table.bounds(first)
     value = {
@@ -67,6 +74,15 @@ def measure_latency(
         "parent_ms": table.predict(table.parent),
         "first_design": {"subnets": first.size, "least_ms": least, "most_ms": most},
         "check": check.to_dict(),
+        "parent_peak_bytes": table.predict_peak_bytes(table.parent),
+        "front": [
+            {"subnet": subnet.key, "predicted_ms": predicted, "measured_ms": measured}
+            for subnet, predicted, measured in zip(
+                front, again.predicted, again.measured, strict=True
+            )
+        ]
+        if again
+        else [],
     }
     claim_output(workspace)
     write_json(value, workspace.root / "latency.json")
@@ -124,13 +140,27 @@ def latency_table(value: dict[str, Any]) -> Table:
     return table
 
 
+def front_latency_table(value: dict[str, Any]) -> Table:
+    """The study's front: what is predicted for each subnet, and what it took."""
+    table = Table(title="The front", title_justify="left")
+    table.add_column("subnet")
+    for name in ("predicted", "measured"):
+        table.add_column(name, justify="right")
+    for row in value["front"]:
+        times = (f"{row[name]:,.1f} ms" for name in ("predicted_ms", "measured_ms"))
+        table.add_row(row["subnet"], *times)
+    return table
+
+
 def latency_notes(value: dict[str, Any]) -> str:
     """What follows from the table, and how far it can be trusted."""
     check, first, parent = value["check"], value["first_design"], value["parent_ms"]
     least, most = first["least_ms"], first["most_ms"]
     rank, noise = check["rank_correlation"], check["noise"]
+    memory = value["parent_peak_bytes"] / 2**20
     return (
-        f"The parent: {parent:,.1f} ms. The design that is tried first: {least:,.1f} to "
+        f"The parent: {parent:,.1f} ms, {memory:,.0f} MiB beside its weights.\n"
+        f"The design that is tried first: {least:,.1f} to "
         f"{most:,.1f} ms, {least / parent:.0%} to {most / parent:.0%} of the parent.\n"
         f"{check['subnets']} random subnets, predicted beside measured: mean error "
         f"{check['mean_error']:.1%}, worst {check['worst_error']:.1%}, bias {check['bias']:+.1%}"

@@ -19,17 +19,23 @@ SCHEMA = pa.schema(
         ("weights", pa.string()),  # DESIGN@STEP: which supernet was evaluated
         ("split", pa.string()),
         ("pictures", pa.int64()),  # how much of the split: the fidelity
+        ("stopped", pa.bool_()),  # whether an evaluation ended before all pictures of its split
         ("layers", pa.list_(pa.int64())),
         ("mlp_widths", pa.list_(pa.int64())),
         ("heads", pa.list_(pa.int64())),  # empty where every layer has all of the parent's
         ("encoder_params", pa.int64()),
         ("params", pa.int64()),
         ("encoder_macs", pa.int64()),
-        ("latency_ms", pa.float64()),
+        ("latency_ms", pa.float64()),  # measured where it was evaluated
+        ("latency_predicted_ms", pa.float64()),  # by the latency table, where there is one
+        ("peak_memory", pa.float64()),  # bytes, likewise
         ("miou_val", pa.float64()),
         ("miou_test", pa.float64()),
         ("miou_oracle", pa.float64()),  # best of three masks, on the same split
         ("objects", pa.int64()),
+        ("miou_expected", pa.float64()),  # on all pictures; of a whole evaluation the mIoU itself
+        ("rung_mious", pa.list_(pa.float64())),  # after each rung of pictures
+        ("object_ious", pa.list_(pa.float32())),  # of a whole evaluation, object by object
         ("seconds", pa.float64()),
     ]
 )
@@ -85,7 +91,10 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows = {row_identity(row): row for row in read_rows(path)}
+        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._found: dict[tuple[str, str], Row] = {}
+        for row in read_rows(path):
+            self._add(row)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -94,9 +103,9 @@ class Ledger:
         """All rows, in the order in which they were made."""
         return list(self._rows.values())
 
-    def find(self, **identity: Any) -> Row | None:
-        """The row of an evaluation that was made, by the columns of `row_identity`."""
-        return self._rows.get(row_identity(identity))
+    def find(self, subnet: str, split: str) -> Row | None:
+        """The first evaluation of a subnet on a split, whole or not; None if there is none."""
+        return self._found.get((subnet, split))
 
     def record(self, row: Row) -> None:
         """Add an evaluation.
@@ -104,8 +113,11 @@ class Ledger:
         Raises:
             ValueError: it was made before.
         """
-        identity = row_identity(row)
-        if identity in self._rows:
-            raise ValueError(f"evaluated twice: {identity}")
-        self._rows[identity] = {name: row.get(name) for name in SCHEMA.names}
+        if row_identity(row) in self._rows:
+            raise ValueError(f"evaluated twice: {row_identity(row)}")
+        self._add({name: row.get(name) for name in SCHEMA.names})
         write_rows(self._rows.values(), self.path)
+
+    def _add(self, row: Row) -> None:
+        self._rows[row_identity(row)] = row
+        self._found.setdefault((row["subnet"], row["split"]), row)

@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from automl.amounts import format_amount
 from automl.workspace import Workspace
-from search_spaces.constraints import CONSTRAINED, Constraint
+from search_spaces.constraints import Constraint
 from search_spaces.design import probability_name
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
@@ -15,10 +16,10 @@ from search_spaces.subnet_space import SubnetSpace
 
 @dataclass(frozen=True)
 class Range:
-    """From the smallest subnet of all designs to the parent, in counts."""
+    """From the smallest subnet of all designs to the parent, in the cost's unit."""
 
-    least: int
-    most: int
+    least: float
+    most: float
 
 
 def reachable(workspace: Workspace, worth: Sequence[float] | None) -> dict[str, Range]:
@@ -33,7 +34,7 @@ def reachable(workspace: Workspace, worth: Sequence[float] | None) -> dict[str, 
     for smallest in _smallest_subnets(workspace, worth):
         for cost, value in workspace.costs(smallest).items():
             least[cost] = min(least[cost], value)
-    return {cost: Range(least[cost], workspace.parent_costs[cost]) for cost in CONSTRAINED}
+    return {cost: Range(least[cost], most) for cost, most in workspace.parent_costs.items()}
 
 
 def check_reachable(workspace: Workspace, worth: Sequence[float] | None) -> None:
@@ -57,8 +58,9 @@ def check_reachable(workspace: Workspace, worth: Sequence[float] | None) -> None
         if not within(ranges[constraint.cost], constraint):
             bound = constraint.ceiling if least > constraint.ceiling else constraint.floor
             raise InputError(
-                f"constraints.{constraint.cost}: {bound:.0f} can't be reached; the designs on "
-                f"offer reach {least} to {most} ({least / most:.0%} to 100% of the parent)"
+                f"constraints.{constraint.cost}: {format_amount(bound)} can't be reached; the "
+                f"designs on offer reach {format_amount(least)} to {format_amount(most)} "
+                f"({least / most:.0%} to 100% of the parent)"
             )
 
 
@@ -109,6 +111,6 @@ def _most_saving(workspace: Workspace, space: SubnetSpace) -> Iterator[Subnet]:
     protected = workspace.config.designs.space.protected
     open_layers = [layer for layer in range(space.depth) if layer not in protected]
     without = {layer: workspace.costs(space.narrowest_without({layer})) for layer in open_layers}
-    for cost in CONSTRAINED:
+    for cost in workspace.parent_costs:
         costliest = sorted(open_layers, key=lambda layer: without[layer][cost])
         yield space.narrowest_without(costliest[: len(space.removable)])

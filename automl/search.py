@@ -1,10 +1,19 @@
-"""The inner search: Ray Tune over the subnets of one trained supernet."""
+"""The inner search: Ray Tune over the subnets of one trained supernet.
 
+Actors keep the supernet, the pictures and what subnets have in common (`Evaluator`). An evaluation
+ends early where a subnet has clearly lost against one that costs no more (`early_stopping.py`); its
+row says `stopped`, counts as an evaluation, and is never on a front.
+"""
+
+import math
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 from ray import tune
 
 from automl.ledger import Ledger, Row
@@ -15,30 +24,72 @@ from automl.searchers.registry import find_searcher
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.subnet import Subnet
-from trainables.subnet import score_subnet
+from trainables.early_stopping import Rival, rung_correlations
+from trainables.sam.evaluator import Evaluator
+from trainables.subnet import score_in_rungs
 from trainables.supernet import WEIGHTS
 
 
-class SubnetTrial(tune.Trainable):
-    """Scores one subnet a trial; the actor keeps supernet and pictures for all of them."""
+@dataclass(frozen=True)
+class SearchState:
+    """How far a search is.
 
-    def setup(self, config: dict[str, Any], workspace: Workspace, weights: Path) -> None:
-        """Load what all trials share."""
-        self._workspace = workspace
-        self._supernet = load_weights(workspace, weights)
-        self._examples = workspace.examples("val")
+    Args:
+        evaluations: subnets that were evaluated, whole or not.
+        front_size: non-dominated ones.
+        hypervolume: of these.
+    """
+
+    evaluations: int
+    front_size: int
+    hypervolume: float
+
+
+class SubnetTrial(tune.Trainable):
+    """Scores one subnet a trial; the actor keeps what they share for all of them."""
+
+    def setup(
+        self, config: dict[str, Any], workspace: Workspace, weights: Path, part: Path
+    ) -> None:
+        """Load what all trials share.
+
+        Args:
+            config: the first trial's subnet.
+            workspace: of the study.
+            weights: of the trained supernet.
+            part: the ledger's, with what was evaluated so far.
+        """
+        self._part = part
+        self._stop_early = workspace.config.search.stop_early
+        self._evaluator = Evaluator(
+            load_weights(workspace, weights),
+            workspace.examples("val"),
+            workspace.config.evaluation.batch_size,
+            workspace.config.resources.evaluator_cache_mb << 20,
+        )
 
     def step(self) -> dict[str, Any]:
         """Evaluate the subnet of the trial's configuration, once."""
-        batch_size = self._workspace.config.evaluation.batch_size
-        subnet = Subnet.from_dict(self.config)
-        row = score_subnet(self._supernet, subnet, self._examples, "val", batch_size)
-        return {"row": row, "miou_val": row["miou_val"], "done": True}
+        rivals = rivals_in(self._part) if self._stop_early else []
+        row = score_in_rungs(self._evaluator, Subnet.from_dict(self.config), "val", rivals)
+        return {"row": row, "miou": row["miou_expected"], "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next subnet without a new process."""
         self.config = new_config
         return True
+
+
+def rivals_in(part: Path) -> list[Rival]:
+    """The subnets of a ledger's part that were evaluated whole; none where there is no file."""
+    if not part.exists():
+        return []
+    rows = pq.read_table(part, columns=["encoder_macs", "object_ious", "stopped"]).to_pylist()
+    return [
+        Rival(row["encoder_macs"], np.array(row["object_ious"], dtype=np.float32))
+        for row in rows
+        if not row["stopped"]
+    ]
 
 
 class LocalCallback(tune.Callback):
@@ -53,14 +104,14 @@ class _Recorder(LocalCallback):
     """Writes each result into the ledger as soon as it is there."""
 
     def __init__(
-        self, ledger: Ledger, identity: dict[str, Any], report: Callable[[], None]
+        self, ledger: Ledger, more: Callable[[Row], Row], report: Callable[[], None]
     ) -> None:
-        self._ledger, self._identity, self._report = ledger, identity, report
+        self._ledger, self._more, self._report = ledger, more, report
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._ledger.record({**result["row"], **self._identity})
+        self._ledger.record({**result["row"], **self._more(result["row"])})
         self._report()
 
 
@@ -70,7 +121,7 @@ def search_subnets(
     steps: int,
     checkpoint: Path,
     evaluations: int,
-    report: Callable[[int, float], None],
+    report: Callable[[SearchState], None],
 ) -> list[Row]:
     """Evaluate subnets of a trained supernet until there are so many.
 
@@ -82,7 +133,7 @@ def search_subnets(
         steps: how long it was trained.
         checkpoint: the folder of its checkpoint.
         evaluations: distinct subnets in all.
-        report: told, after each evaluation, how many there are and their hypervolume.
+        report: told how far the search is after each evaluation.
 
     Returns:
         The ledger's rows; fewer than `evaluations` where the space holds no more subnets that keep
@@ -93,15 +144,18 @@ def search_subnets(
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
     ledger = Ledger(workspace.ledger_part(identity["weights"]))
-    there, limit = len(workspace.pictures("val")), workspace.picture_limit("val")
-    pictures = there if limit is None else min(there, limit)
 
     def known(subnet: Subnet) -> float | None:
-        row = ledger.find(subnet=subnet.key, split="val", pictures=pictures, **identity)
-        return row["miou_val"] if row else None
+        row = ledger.find(subnet.key, "val")
+        return row["miou_expected"] if row else None
+
+    def more(row: Row) -> Row:
+        costs = workspace.costs(Subnet.from_dict(row))
+        predicted = {"latency_predicted_ms": "latency_ms", "peak_memory": "peak_memory"}
+        return identity | {name: costs.get(cost) for name, cost in predicted.items()}
 
     def tell() -> None:
-        report(len(ledger), front_hypervolume(workspace, ledger.rows()))
+        report(search_state(workspace, ledger.rows()))
 
     if len(ledger) >= evaluations:
         return ledger.rows()
@@ -118,7 +172,9 @@ def search_subnets(
     storage = workspace.work / "tune"
     name = f"subnets-{identity['weights']}"
     shutil.rmtree(storage / name, ignore_errors=True)  # of a search that was cut off
-    trial = tune.with_parameters(SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS)
+    trial = tune.with_parameters(
+        SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS, part=ledger.path
+    )
     per_trial = {"CPU": resources.evaluator_cpus, "GPU": resources.evaluator_gpus}
     results = tune.Tuner(
         tune.with_resources(trial, per_trial),
@@ -131,7 +187,7 @@ def search_subnets(
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(storage),
-            callbacks=[_Recorder(ledger, identity, tell)],
+            callbacks=[_Recorder(ledger, more, tell)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(fail_fast=True),
             verbose=0,
@@ -151,14 +207,44 @@ def raise_first_error(results: tune.ResultGrid) -> None:
             raise RuntimeError(f"a trial ended without metrics: {result.path}")
 
 
+def search_state(workspace: Workspace, rows: list[Row]) -> SearchState:
+    """How far the search is that made these rows."""
+    front = front_rows(workspace, rows)
+    return SearchState(len(rows), len(front), front_hypervolume(workspace, front))
+
+
+def stopping_metrics(rows: list[Row]) -> dict[str, float]:
+    """What a search saved by ending evaluations early, and what it could know when it did.
+
+    Args:
+        rows: of one supernet on val.
+
+    Returns:
+        `stopped`, the share of evaluations that ended early; `pictures_seen`, the share of all
+        pictures that were looked at; `rank_correlation_N` for each rung but the last, Spearman's,
+        between the mIoU after it and on all pictures, over subnets that were evaluated whole;
+        without the last where all of those score the same.
+    """
+    whole = [row for row in rows if not row["stopped"]]
+    most = max(row["pictures"] for row in rows)
+    found = {
+        "stopped": 1 - len(whole) / len(rows),
+        "pictures_seen": sum(row["pictures"] for row in rows) / (most * len(rows)),
+    }
+    *correlations, _ = rung_correlations([row["rung_mious"] for row in whole])
+    named = {f"rank_correlation_{n}": value for n, value in enumerate(correlations, start=1)}
+    return found | {name: value for name, value in named.items() if math.isfinite(value)}
+
+
 def front_rows(workspace: Workspace, rows: list[Row]) -> list[Row]:
-    """The non-dominated rows, smallest subnet first."""
-    return front_of(rows, _points(workspace, rows))
+    """The non-dominated of those that were evaluated whole, smallest subnet first."""
+    whole = [row for row in rows if not row.get("stopped")]
+    return front_of(whole, _points(workspace, whole))
 
 
-def front_hypervolume(workspace: Workspace, rows: list[Row]) -> float:
-    """Hypervolume of rows, against the reference point (0, 0)."""
-    return hypervolume(_points(workspace, rows))
+def front_hypervolume(workspace: Workspace, front: list[Row]) -> float:
+    """Hypervolume of a front, against the reference point (0, 0)."""
+    return hypervolume(_points(workspace, front))
 
 
 def _points(workspace: Workspace, rows: list[Row]) -> list[tuple[float, float]]:

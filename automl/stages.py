@@ -19,7 +19,7 @@ from automl.preparing import bring_data
 from automl.progress import StageProgress
 from automl.reach import check_reachable
 from automl.report import front_figure, write_report
-from automl.search import front_hypervolume, front_rows
+from automl.search import front_hypervolume, front_rows, stopping_metrics
 from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -27,9 +27,19 @@ from search_spaces.errors import InputError
 from trainables.data.storage import Location
 from trainables.supernet import STATE, WEIGHTS
 
+OF_AN_EVALUATION = {
+    "split",
+    "pictures",
+    "stopped",
+    "miou_expected",
+    "rung_mious",
+    "object_ious",
+    "seconds",
+}
+"""Columns of the ledger that say how a subnet was evaluated, not what it is."""
 FRONT = pa.schema(
     [
-        *(field for field in SCHEMA if field.name not in ("split", "pictures", "seconds")),
+        *(field for field in SCHEMA if field.name not in OF_AN_EVALUATION),
         pa.field("onnx", pa.string()),
     ]
 )
@@ -78,12 +88,20 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
         note = f"rung {rung + 1}/{last}, design {number + 1}/{designs}, {_note(report)}"
         done = sum(costs[:rung]) + costs[rung] * (number + _trial_share(report)) / designs
         share.update(done, sum(costs[: len(rungs)]), note)
-        if "record" in report:
-            tracking.log_design(report["record"])
+        log_trial(tracking, report)
 
     records = search_designs(workspace, concurrent, watch)
     distinct = {(record["design"], record["steps"]): record for record in records}
     write_rows(distinct.values(), workspace.root / "designs.parquet", DESIGNS)
+
+
+def log_trial(tracking: Tracking, report: dict[str, Any]) -> None:
+    """Log to MLflow what a design's trial reports, while it searches and when it is done."""
+    if report["phase"] == "search":
+        metrics = {name: report[name] for name in ("front_size", "hypervolume")}
+        tracking.log_search(report["weights"], report["step"], metrics)
+    if "record" in report:
+        tracking.log_design(report["record"])
 
 
 def best_design(workspace: Workspace) -> Design:
@@ -113,13 +131,13 @@ def find_evaluated(workspace: Workspace, key: str) -> Row | None:
 def refine_best(workspace: Workspace, share: StageProgress) -> None:
     """Train the best design on, search it again, and put the ledger's parts together."""
     design = best_design(workspace)
-    record = refine_design(
-        workspace,
-        design,
-        lambda rung, number, report: share.update(
-            _trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {_note(report)}"
-        ),
-    )
+    tracking = Tracking(workspace.config, workspace.root)
+
+    def watch(rung: int, number: int, report: dict[str, Any]) -> None:
+        share.update(_trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {_note(report)}")
+        log_trial(tracking, report)
+
+    record = refine_design(workspace, design, watch)
     workspace.choose_design(design)
     supernet = workspace.root / "supernet"
     supernet.mkdir(exist_ok=True)
@@ -131,6 +149,19 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
     for weights in dict.fromkeys([*searches, final_weights(workspace)]):
         rows += read_rows(workspace.ledger_part(weights))
     write_rows(rows, workspace.root / "evaluations.parquet")
+    found = stopping_metrics([row for row in rows if row["weights"] == final_weights(workspace)])
+    tracking.log_metrics(found)
+    share.say(stopping_note(found))
+
+
+def stopping_note(found: dict[str, float]) -> str:
+    """What `stopping_metrics` found, in a line."""
+    ranks = [f"{v:.2f}" for name, v in found.items() if name.startswith("rank_correlation")]
+    ranked = f"; ranks after each part agree with those on all by {', '.join(ranks)}" * bool(ranks)
+    return (
+        f"{found['stopped']:.0%} of the subnets were stopped early, "
+        f"{found['pictures_seen']:.0%} of their pictures were looked at{ranked}"
+    )
 
 
 def measure_front(workspace: Workspace, share: StageProgress) -> None:
@@ -236,5 +267,6 @@ def _note(report: dict[str, Any]) -> str:
         return f"training step {report['step']}/{report['total']}, loss {report['loss']:.3f}"
     hypervolume = f"hypervolume {report['hypervolume']:.4f}"
     if report["phase"] == "search":
-        return f"subnet {report['step']}/{report['total']}, {hypervolume}"
+        front = f"front of {report['front_size']}"
+        return f"subnet {report['step']}/{report['total']}, {front}, {hypervolume}"
     return hypervolume

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from automl.amounts import format_amount
 from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from trainables.data.summary import PrepareSummary
@@ -119,19 +120,20 @@ def reach_table(profile: dict[str, Any]) -> Table:
         verdict = "can be kept" if found["can_be_kept"] else "can't be reached"
         table.add_row(
             cost,
-            f"{found['least']:,}",
+            format_amount(found["least"], ","),
             f"{found['least'] / found['most']:.0%}",
-            f"{found['most']:,}",
+            format_amount(found["most"], ","),
             f"{bounds}: {verdict}" if bounds else "–",
         )
     return table
 
 
 def _bounds(floor: float | None, ceiling: float | None) -> str:
-    """A constraint, in counts; empty without one."""
-    if floor is None:
-        return "" if ceiling is None else f"≤ {ceiling:,.0f}"
-    return f"≥ {floor:,.0f}" if ceiling is None else f"{floor:,.0f} to {ceiling:,.0f}"
+    """A constraint, in the cost's unit; empty without one."""
+    least, most = (None if b is None else format_amount(b, ",") for b in (floor, ceiling))
+    if least is None:
+        return "" if most is None else f"≤ {most}"
+    return f"≥ {least}" if most is None else f"{least} to {most}"
 
 
 def profile_notes(profile: dict[str, Any]) -> str:

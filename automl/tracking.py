@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
@@ -26,6 +27,7 @@ from automl.config import StudyConfig
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from search_spaces.subnet import Subnet
 
+RUNNING = RunStatus.to_string(RunStatus.RUNNING)
 REQUIREMENTS = (
     "torch",
     "segment-anything",
@@ -106,6 +108,18 @@ class Tracking:
         self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = self._find_experiment()
 
+    def log_search(self, weights: str, evaluations: int, metrics: dict[str, float]) -> None:
+        """Log how far the search of a supernet is, while it runs, in the run of its design.
+
+        Args:
+            weights: the supernet, DESIGN@STEPS.
+            evaluations: so far; MLflow shows the metrics over it.
+            metrics: front size and hypervolume so far.
+        """
+        run = self._find_or_make("design", weights, f"design {weights}")
+        if run.info.status == RUNNING:
+            self._log_metrics(run, metrics, evaluations)
+
     def log_design(self, record: dict[str, Any]) -> None:
         """Log a design that was tried: a run for each number of steps that it was trained for."""
         values = {name: record.get(name) for name in DESIGN_PARAMETERS}
@@ -115,8 +129,10 @@ class Tracking:
             for name in ("hypervolume", "front_size", "best_miou_val")
             if record[name] is not None
         }
-        key = f"{record['design']}@{record['steps']}"
-        self._log("design", key, f"design {key}", parameters, metrics)
+        weights = f"{record['design']}@{record['steps']}"
+        run = self._find_or_make("design", weights, f"design {weights}")
+        if run.info.status == RUNNING:
+            self._finish(run, parameters, metrics, record["evaluations"])
 
     def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
         """Log a subnet of the front with its model."""
@@ -132,8 +148,10 @@ class Tracking:
         if has_fewer_heads([row]):
             parameters["heads_ratio_mean"] = round(heads_share(row, parent["full_heads"]), 4)
         name = f"{smaller:.0%} smaller, {len(row['layers'])} layers"
-        run, is_new = self._log("subnet", row["subnet"], name, parameters, subnet_metrics(row))
-        if is_new or not run.data.tags.get("nas.model"):
+        run = self._find_or_make("subnet", row["subnet"], name)
+        if run.info.status == RUNNING:
+            self._finish(run, parameters, subnet_metrics(row))
+        if not run.data.tags.get("nas.model"):
             self._log_model(run.info.run_id, folder)
 
     def log_study(
@@ -148,13 +166,18 @@ class Tracking:
             "parent_miou_val": parent["miou_val"],
             "parent_miou_test": parent["miou_test"],
         }
+        self.log_metrics(metrics)
         run_id = self._study_run()
-        for name, value in metrics.items():
-            self._client.log_metric(run_id, name, value)
         table = pd.DataFrame([{name: row[name] for name in FRONT_COLUMNS} for row in front])
         self._client.log_table(run_id, table, "front.json")
         self._client.log_figure(run_id, figure, "front.png")
         self._client.set_terminated(run_id)
+
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        """Log figures of the study itself."""
+        run_id = self._study_run()
+        for name, value in metrics.items():
+            self._client.log_metric(run_id, name, value)
 
     def _find_experiment(self) -> str:
         name = self._config.tracking.experiment
@@ -170,35 +193,38 @@ class Tracking:
     def _study_run(self) -> str:
         values = self._config.model_dump(mode="json")
         parameters = {name: values[name] for name in ("model", "data", "prompts", "seed")}
-        run, _ = self._log("study", self._config.key, self._output.name, parameters, {}, end=False)
+        run = self._find_or_make("study", self._config.key, self._output.name)
+        if not run.data.params:
+            self._log_parameters(run, parameters)
         return str(run.info.run_id)
 
-    def _log(
-        self,
-        kind: str,
-        key: str,
-        name: str,
-        parameters: dict[str, Any],
-        metrics: dict[str, float],
-        *,
-        end: bool = True,
-    ) -> tuple[Run, bool]:
-        """Find the run of (study, kind, key) or make it, and whether it is new."""
+    def _find_or_make(self, kind: str, key: str, name: str) -> Run:
+        """The run of (study, kind, key); it is running until all about it was logged."""
         tags = {"nas.kind": kind, "nas.key": key, "nas.output": str(self._output)}
         wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
         found = self._client.search_runs([self._experiment], filter_string=wanted)
         if found:
-            return found[0], False
+            return found[0]
         if kind != "study":
             tags["mlflow.parentRunId"] = self._study_run()
-        run = self._client.create_run(self._experiment, tags=tags, run_name=name)
-        for parameter, value in parameters.items():
-            self._client.log_param(run.info.run_id, parameter, value)
-        for metric, value in metrics.items():
-            self._client.log_metric(run.info.run_id, metric, value)
-        if end:
-            self._client.set_terminated(run.info.run_id)
-        return run, True
+        return self._client.create_run(self._experiment, tags=tags, run_name=name)
+
+    def _finish(
+        self, run: Run, parameters: dict[str, Any], metrics: dict[str, float], step: int = 0
+    ) -> None:
+        """Log what there is to say about a run, and end it."""
+        self._log_parameters(run, parameters)
+        self._log_metrics(run, metrics, step)
+        self._client.set_terminated(run.info.run_id)
+
+    def _log_parameters(self, run: Run, parameters: dict[str, Any]) -> None:
+        logged = [Param(name, str(value)) for name, value in parameters.items()]
+        self._client.log_batch(run.info.run_id, params=logged)
+
+    def _log_metrics(self, run: Run, metrics: dict[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        logged = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._client.log_batch(run.info.run_id, metrics=logged)
 
     def _log_model(self, run_id: str, folder: Path) -> None:
         mlflow.set_tracking_uri(self.uri)

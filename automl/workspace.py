@@ -14,12 +14,14 @@ from automl.config import StudyConfig
 from automl.ledger import write_rows
 from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design
+from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
 from trainables.costs import CostTable, cost_table
 from trainables.data.batches import Batch
 from trainables.data.calibration import calibration_batches
 from trainables.data.pictures import Pictures
+from trainables.latency_table import LatencyTable
 from trainables.sam.encoder import ElasticEncoder, elastic
 from trainables.sam.evaluation import EvaluationSet
 from trainables.sam.family import EncoderConfig
@@ -202,12 +204,41 @@ class Workspace:
         """What every subnet costs, counted on a model without weights."""
         return cost_table(self._shapes)
 
-    def costs(self, subnet: Subnet) -> dict[str, int]:
-        """Costs of a subnet by name."""
-        return self.cost_table.costs(subnet).to_dict()
+    @cached_property
+    def latency_table(self) -> LatencyTable | None:
+        """What was measured on the machine that will serve, where the configuration names it.
 
-    @property
-    def parent_costs(self) -> dict[str, int]:
+        Raises:
+            InputError: there is no such file, or it is of another model or input size.
+        """
+        path = self.config.latency_table
+        if path is None:
+            return None
+        return LatencyTable.load(path, self.config.model, self.encoder.image_size)
+
+    def costs(self, subnet: Subnet) -> dict[str, float]:
+        """Costs of a subnet by name: those that can be constrained.
+
+        With a latency table also `latency_ms`, predicted milliseconds of the encoder on one
+        picture, and `peak_memory`, bytes that this takes beside the weights.
+
+        Raises:
+            InputError: the latency table lacks its sizes.
+        """
+        counted: dict[str, float] = {**self.cost_table.costs(subnet).to_dict()}
+        if self.latency_table is not None:
+            try:
+                counted["latency_ms"] = self.latency_table.predict(subnet)
+                counted["peak_memory"] = self.latency_table.predict_peak_bytes(subnet)
+            except ValueError as error:
+                raise InputError(
+                    f"latency_table: {self.config.latency_table} is of other designs: {error}; "
+                    "measure it with this configuration"
+                ) from error
+        return counted
+
+    @cached_property
+    def parent_costs(self) -> dict[str, float]:
         """Costs of the parent by name."""
         return self.costs(elastic(self._shapes.image_encoder).largest)
 
@@ -218,6 +249,12 @@ class Workspace:
         Raises:
             InputError: one of them is no bound, or its floor is above its ceiling.
         """
+        for cost in ("latency_ms", "peak_memory"):
+            if cost in self.config.constraints and self.config.latency_table is None:
+                raise InputError(
+                    f"constraints.{cost}: needs latency_table, the file that `supersam latency` "
+                    "makes on the machine that will serve"
+                )
         return parse_constraints(self.config.constraints, self.parent_costs)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from search_spaces.errors import InputError
 
 CONSTRAINED = ("params", "encoder_params", "encoder_macs")
-"""The costs that can be bounded: all are known before a subnet is evaluated, and none falls where a
-subnet grows. Another cost joins here once whoever searches has it among a subnet's costs."""
+"""The costs that follow from a subnet's shape alone, on every machine."""
 FORMS = (
     "a count such as 3000000 or a share of the parent such as 50%, alone or behind <= for a "
     "ceiling, behind >= for a floor, or two of them such as 30%..50%"
@@ -44,15 +43,16 @@ def parse_constraints(
 
     Args:
         wanted: cost name to a bound, as `FORMS` says.
-        parent: the parent's costs.
+        parent: the parent's costs: those that can be bounded. All are known before a subnet is
+            evaluated, and hardly any falls where a subnet grows.
 
     Raises:
         InputError: an unknown cost, a value that is no bound, or a floor above its ceiling.
     """
     constraints = []
     for cost, value in wanted.items():
-        if cost not in CONSTRAINED:
-            raise InputError(f"constraints.{cost}: unknown; choose from {', '.join(CONSTRAINED)}")
+        if cost not in parent:
+            raise InputError(f"constraints.{cost}: unknown; choose from {', '.join(parent)}")
         floor, ceiling = (
             default if text is None else _count(text, parent[cost])
             for text, default in zip(_bounds(str(value)), (0.0, math.inf), strict=True)
@@ -61,8 +61,8 @@ def parse_constraints(
             raise InputError(f"constraints.{cost}: {value!r} is no bound; write {FORMS}")
         if floor > ceiling:
             raise InputError(
-                f"constraints.{cost}: {value!r} has its floor {floor:.0f} above its ceiling "
-                f"{ceiling:.0f}; write the smaller one first"
+                f"constraints.{cost}: {value!r} has its floor {floor:g} above its ceiling "
+                f"{ceiling:g}; write the smaller one first"
             )
         constraints.append(Constraint(cost, ceiling, floor))
     return constraints

@@ -27,6 +27,8 @@ from automl.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.design import Design
 
+SEARCHING = {"phase": "search", "weights": "d@2", "step": 3, "total": 3, "front_size": 2}
+
 
 def workspace_of(tmp_path: Path, **settings: Any) -> Workspace:
     values = {
@@ -195,6 +197,9 @@ class Runs:
     def log_design(self, record: dict[str, Any]) -> None:
         self.logged.append((record["design"], record["steps"]))
 
+    def log_search(self, weights: str, evaluations: int, metrics: dict[str, float]) -> None:
+        assert metrics.keys() == {"front_size", "hypervolume"}
+
 
 def test_each_design_has_a_row_for_each_number_of_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,7 +218,7 @@ def test_each_design_has_a_row_for_each_number_of_steps(
 
     def search(workspace: Workspace, concurrent: int, watch: Any) -> list[dict[str, Any]]:
         assert concurrent == 2
-        watch(0, 2, {"phase": "search", "step": 3, "total": 3, "hypervolume": 0.2})
+        watch(0, 2, {**SEARCHING, "hypervolume": 0.2})
         watch(1, 1, {"phase": "done", "hypervolume": 0.4, "record": records[-1]})
         return records
 
@@ -249,7 +254,7 @@ def test_the_progress_names_rung_and_design(tmp_path: Path, monkeypatch: Any) ->
             said.append((done / total, note))
 
     def search(workspace: Workspace, concurrent: int, watch: Any) -> Any:
-        found = {"phase": "search", "step": 3, "total": 3, "hypervolume": 0.25}
+        found = {**SEARCHING, "hypervolume": 0.25}
         watch(0, 2, found)
         watch(1, 1, found)
         raise InputError("enough")
@@ -260,7 +265,7 @@ def test_the_progress_names_rung_and_design(tmp_path: Path, monkeypatch: Any) ->
     with pytest.raises(InputError, match="enough"):
         stages.try_designs(workspace, Share())  # type: ignore[arg-type]
     first, second = said
-    assert first[1] == "rung 1/3, design 3/3, subnet 3/3, hypervolume 0.2500"
+    assert first[1] == "rung 1/3, design 3/3, subnet 3/3, front of 2, hypervolume 0.2500"
     assert second[1].startswith("rung 2/3, design 2/2, ")
     assert 0 < first[0] < second[0] == pytest.approx(1)
 

@@ -23,7 +23,9 @@ from search_spaces import InputError, Subnet, SubnetSpace
 from trainables.clock import HostClock, clock_of
 from trainables.latency import find_kinds, measure_table
 from trainables.latency_check import Check, check_table, random_subnets
+from trainables.latency_memory import with_memory
 from trainables.latency_table import Kind, LatencyTable
+from trainables.peak_memory import peak_bytes
 from trainables.sam.encoder import ElasticEncoder, elastic
 from trainables.sam.family import EncoderConfig
 
@@ -104,9 +106,12 @@ def all_subnets(space: SubnetSpace) -> Iterator[Subnet]:
 
 
 def hand_made() -> LatencyTable:
-    one = Kind((0, 2), "global", (4, 4, 32), (10, 20, 40), (1, 4), ((1.0, 3.0, 4.0), (2, 6, 5)))
-    other = Kind((1,), "windowed", (4, 4, 32), (10, 20), (1, 2), ((1.0, 2.0), (3.0, 0.5)))
-    return LatencyTable("mine", 64, "cpu", 2, "2.0", 7.0, (one, other))
+    tokens = (4, 4, 32)
+    times, sizes = ((1.0, 3.0, 4.0), (2, 6, 5)), ((100, 200, 400), (200, 400, 800))
+    one = Kind((0, 2), "global", tokens, (10, 20, 40), (1, 4), times, sizes)
+    times, sizes = ((1.0, 2.0), (3.0, 0.5)), ((500, 600), (500, 900))
+    other = Kind((1,), "windowed", tokens, (10, 20), (1, 2), times, sizes)
+    return LatencyTable("mine", 64, "cpu", 2, "2.0", 7.0, 150, (one, other))
 
 
 def test_a_vit_has_global_and_windowed_blocks() -> None:
@@ -282,6 +287,37 @@ def test_a_prediction_is_what_every_subnet_has_and_its_blocks() -> None:
         table.predict(Subnet((3,), (10,)))
 
 
+def test_the_memory_of_a_subnet_is_that_of_the_part_that_needs_most() -> None:
+    table = hand_made()
+    assert table.predict_peak_bytes(Subnet((0,), (10,), (1,))) == 150
+    assert table.predict_peak_bytes(Subnet((0, 2), (10, 20), (4, 1))) == 200
+    assert table.predict_peak_bytes(Subnet((0, 1), (30, 10))) == 600
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tables_memory_is_that_of_whole_passes(family: str) -> None:
+    config, space = FAMILIES[family]
+    encoder = elastic(config.build()).eval()
+    timed = measure_table(encoder, space.widths, space.heads, model=family, rounds=1)
+    table = with_memory(encoder, timed)
+    picture = torch.zeros(1, 3, encoder.image_size, encoder.image_size)
+    for subnet in [space.largest, *random_subnets(space, 10, seed=0)]:
+        with torch.no_grad():
+            _, grown = peak_bytes(lambda: encoder(picture, subnet), picture.device)  # noqa: B023
+        assert table.predict_peak_bytes(subnet) == grown + picture.nbytes
+
+
+def test_memory_is_counted_while_something_holds_it() -> None:
+    numbers = torch.ones(1000, 100)
+    there = numbers.device
+    # The product, and what relu makes of it; then the sum beside the latter.
+    assert peak_bytes(lambda: (2 * numbers).relu().sum(), there)[1] == 800_000
+    assert peak_bytes(lambda: numbers.view(100, 1000)[:10].sum(), there)[1] == 4
+    assert peak_bytes(lambda: numbers.add_(1), there)[1] == 0
+    kept, grown = peak_bytes(lambda: [numbers + n for n in range(3)], there)
+    assert grown == sum(tensor.nbytes for tensor in kept)
+
+
 def test_bounds_are_those_of_all_subnets_of_a_space() -> None:
     table = hand_made()
     # Wider is not always slower here, nor more heads.
@@ -306,7 +342,7 @@ def test_a_table_survives_json(tmp_path: Path) -> None:
     [
         ({"model": "other"}, "is of other at 64 px, not of mine at 64 px"),
         ({"image_size": 128}, "is of mine at 128 px, not of mine at 64 px"),
-        ({"format": 2}, "is no latency table: format is 2, not 1"),
+        ({"format": 1}, "is no latency table: format is 1, not 2"),
         ({"kinds": 3}, "is no latency table"),
         ({"kinds": [{}]}, "is no latency table: 'layers'"),
     ],

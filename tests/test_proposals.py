@@ -70,7 +70,7 @@ def evaluate(search: SubnetProposals, known: dict[Subnet, float], count: int) ->
         subnet = Subnet.from_dict(suggestion)
         known[subnet] = quality(subnet)
         asked.append(subnet)
-        search.on_trial_complete(f"trial-{len(known) - 1}", {"miou_val": known[subnet]})
+        search.on_trial_complete(f"trial-{len(known) - 1}", {"miou": known[subnet]})
     return asked
 
 
@@ -177,7 +177,7 @@ def test_repeats_of_what_is_being_evaluated_are_answered_when_it_is_done() -> No
     assert first == SPACE.largest.to_dict() != second
     (searcher,) = made
     assert searcher.told == []
-    search.on_trial_complete("first", {"miou_val": 0.5})
+    search.on_trial_complete("first", {"miou": 0.5})
     assert searcher.told == [(SPACE.largest, Values(0.0, 0.5))] * (1 + PATIENCE)
     assert searcher.asked == 1 + PATIENCE
 
@@ -207,7 +207,7 @@ def test_several_at_once_are_distinct_and_each_proposal_is_answered(name: str) -
         asked += [Subnet.from_dict(each) for each in found if isinstance(each, dict)]
         for i in reversed(range(4)):
             subnet = asked[start + i]
-            search.on_trial_complete(str(start + i), {"miou_val": quality(subnet)})
+            search.on_trial_complete(str(start + i), {"miou": quality(subnet)})
     assert len(set(asked)) == 20
     assert all(tells[subnet] >= count for subnet, count in asks.items())
 

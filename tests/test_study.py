@@ -253,7 +253,14 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     assert study.data.metrics["hypervolume"] > 0
     artifacts = {item.path for item in client.list_artifacts(study.info.run_id)}
     assert {"front.json", "front.png"} <= artifacts
-    assert len(runs("design")) == len(rows(whole / "designs.parquet"))
+    searched = {row["weights"] for row in rows(whole / "evaluations.parquet")}
+    designs = {run.data.tags["nas.key"]: run for run in runs("design")}
+    assert set(designs) == searched
+    for weights, run in designs.items():
+        history = client.get_metric_history(run.info.run_id, "hypervolume")
+        evaluated = [r for r in rows(whole / "evaluations.parquet") if r["weights"] == weights]
+        on_val = [row for row in evaluated if row["split"] == "val"]
+        assert {metric.step for metric in history} == set(range(1, len(on_val) + 1))
     subnets = runs("subnet")
     assert {run.data.tags["nas.key"] for run in subnets} == {row["subnet"] for row in front}
     for run in subnets:

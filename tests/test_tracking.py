@@ -18,7 +18,10 @@ def test_a_design_has_a_run_for_each_number_of_steps_and_none_twice(tmp_path: Pa
         found = {"hypervolume": hypervolume, "best_miou_val": None}
         return {"design": design.key, **design.to_dict(), **counts, **found, **more}
 
+    tracking.log_search(f"{design.key}@8", 1, {"hypervolume": 0.1, "front_size": 1})
+    tracking.log_search(f"{design.key}@8", 2, {"hypervolume": 0.15, "front_size": 2})
     tracking.log_design(record(8, 0.2))
+    tracking.log_search(f"{design.key}@8", 3, {"hypervolume": 0.9, "front_size": 9})
     tracking.log_design(record(18, 0.3))
     tracking.log_design(record(8, 0.2))
     tracking.log_design(record(40, 0.0, failure="the loss is nan"))
@@ -29,5 +32,8 @@ def test_a_design_has_a_run_for_each_number_of_steps_and_none_twice(tmp_path: Pa
     assert len(runs) == 3
     assert {*found} == {f"{design.key}@{steps}" for steps in (8, 18, 40)}
     assert found[f"{design.key}@18"].metrics["hypervolume"] == 0.3
+    (run_id,) = (r.info.run_id for r in runs if r.data.tags["nas.key"] == f"{design.key}@8")
+    history = client.get_metric_history(run_id, "hypervolume")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.1), (2, 0.15), (3, 0.2)]
     assert "failure" not in found[f"{design.key}@18"].params
     assert found[f"{design.key}@40"].params["failure"] == "the loss is nan"

@@ -1,4 +1,4 @@
-"""Measures a latency table.
+"""Measures the times of a latency table.
 
 Blocks are timed where they work, in passes through the whole encoder, not alone in a loop: there
 they find other caches and other memory than among their neighbours. In a pass neighbours differ in
@@ -22,7 +22,7 @@ from trainables.clock import Clock, clock_of
 from trainables.latency_table import Kind, LatencyTable
 from trainables.sam.encoder import ElasticEncoder
 
-ROUNDS = 15
+ROUNDS = 40
 """How often each block is measured at each of its sizes."""
 BUDGET_S = 60.0
 """Seconds after which no further round is begun; passes may be slow."""
@@ -54,7 +54,7 @@ def find_kinds(
         raise ValueError(f"heads are not elastic here: {heads}")
     found: dict[Any, list[int]] = {}
     shapes = []
-    tokens = encoder.stem(_picture(encoder))
+    tokens = encoder.stem(blank_picture(encoder))
     for layer, block in enumerate(encoder.blocks):
         units = encoder.heads(block)
         tensors = [*block.named_parameters(), *block.named_buffers()]
@@ -102,7 +102,7 @@ def measure_table(
     clock: Clock | None = None,
     track: Track = iter,
 ) -> LatencyTable:
-    """Measure an encoder where its weights are, with as many threads as torch has.
+    """Time an encoder where its weights are, with as many threads as torch has; no memory yet.
 
     Args:
         encoder: in evaluation mode.
@@ -121,13 +121,19 @@ def measure_table(
     kind_of = {layer: kind for kind in kinds for layer in kind.layers}
     blocks: dict[tuple[Kind, LayerSize], list[float]] = {}
     fixed = []
-    probes = _probes(kinds)
+    probes = probes_of(kinds)
     whole_ms(encoder, encoder.largest, clock)  # loads code, too
     for probe in in_time(track(probes * rounds), len(probes), budget_s):
         rest, each = _part_ms(encoder, Subnet.of(probe, full_heads), clock)
         fixed.append(rest)
         for layer, ms in each.items():
             blocks.setdefault((kind_of[layer], probe[layer]), []).append(ms)
+
+    def timed(kind: Kind) -> Kind:
+        """With what was measured."""
+        ms = [[statistics.median(blocks[kind, size]) for size in row] for row in kind.sizes]
+        return replace(kind, ms=tuple(map(tuple, ms)))
+
     return LatencyTable(
         model,
         encoder.image_size,
@@ -135,20 +141,12 @@ def measure_table(
         torch.get_num_threads(),
         str(torch.__version__),
         statistics.median(fixed),
-        tuple(
-            replace(
-                kind,
-                ms=tuple(
-                    tuple(statistics.median(blocks[kind, size]) for size in row)
-                    for row in kind.sizes
-                ),
-            )
-            for kind in kinds
-        ),
+        0,
+        tuple(map(timed, kinds)),
     )
 
 
-def _probes(kinds: Sequence[Kind]) -> list[dict[int, LayerSize]]:
+def probes_of(kinds: Sequence[Kind]) -> list[dict[int, LayerSize]]:
     """The passes of a round: all layers, in each a layer at the next of its sizes."""
     sizes = {kind: [size for row in kind.sizes for size in row] for kind in kinds}
     return [
@@ -168,7 +166,7 @@ def _part_ms(
 ) -> tuple[float, dict[int, float]]:
     """Milliseconds of all that is no block, and of each block, in one pass."""
     sizes = subnet.sizes(encoder.full_heads)
-    picture, marks = _picture(encoder), {}
+    picture, marks = blank_picture(encoder), {}
     start = clock.mark()
     tokens = encoder.stem(picture)
     for layer in range(len(encoder.blocks)):
@@ -183,7 +181,8 @@ def _part_ms(
     return whole - sum(blocks.values()), blocks
 
 
-def _picture(encoder: ElasticEncoder) -> Tensor:
+def blank_picture(encoder: ElasticEncoder) -> Tensor:
+    """One picture where the encoder is, [1, 3, S, S]."""
     weight, size = next(encoder.parameters()), encoder.image_size
     return torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
 
@@ -191,7 +190,7 @@ def _picture(encoder: ElasticEncoder) -> Tensor:
 @torch.no_grad()
 def whole_ms(encoder: ElasticEncoder, subnet: Subnet, clock: Clock) -> float:
     """Milliseconds of one pass of a subnet."""
-    picture = _picture(encoder)
+    picture = blank_picture(encoder)
     start = clock.mark()
     encoder(picture, subnet)
     return clock.ms(start, clock.mark())

@@ -16,7 +16,7 @@ from trainables.latency import BUDGET_S, Track, in_time, whole_ms
 from trainables.latency_table import LatencyTable
 from trainables.sam.encoder import ElasticEncoder
 
-ROUNDS = 7
+ROUNDS = 15
 """How often a subnet is measured."""
 
 

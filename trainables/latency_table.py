@@ -1,4 +1,7 @@
-"""What the parts of an encoder take on one machine, and what any of its subnets takes by that."""
+"""What the parts of an encoder take on one machine, and what any of its subnets takes by that.
+
+Times add up; of memory, what is alive at once, the most of any part counts.
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.subnet import LayerSize, Subnet
 from search_spaces.subnet_space import SubnetSpace
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Kind:
             where only all of them were.
         ms: milliseconds of one block: a row for each of `heads`, or the only one; in it an entry
             for each of `widths`. Empty before they were measured.
+        peak_bytes: that are alive at most while it works on one picture, weights aside; as `ms`.
     """
 
     layers: tuple[int, ...]
@@ -37,10 +41,11 @@ class Kind:
     widths: tuple[int, ...]
     heads: tuple[int, ...]
     ms: tuple[tuple[float, ...], ...] = ()
+    peak_bytes: tuple[tuple[float, ...], ...] = ()
 
     @property
     def sizes(self) -> list[list[LayerSize]]:
-        """What was measured, as it stands in `ms`."""
+        """What was measured, as it stands in `ms` and `peak_bytes`."""
         return [[LayerSize(width, h) for width in self.widths] for h in self.heads or (None,)]
 
     def block_ms(self, width: int, heads: int | None = None) -> float:
@@ -53,13 +58,22 @@ class Kind:
         Raises:
             ValueError: outside what was measured.
         """
+        return self._between(self.ms, width, heads)
+
+    def block_bytes(self, width: int, heads: int | None = None) -> float:
+        """Bytes alive at most during one block, as `block_ms`; between sizes rather too many."""
+        return self._between(self.peak_bytes, width, heads)
+
+    def _between(
+        self, measured: tuple[tuple[float, ...], ...], width: int, heads: int | None
+    ) -> float:
         for what, value, known in (("neurons", width, self.widths), ("heads", heads, self.heads)):
             if value is not None and not (known and known[0] <= value <= known[-1]):
                 raise ValueError(
                     f"layers {self.layers} were not measured with {value} {what}, "
                     f"only with {known or 'all'}"
                 )
-        by_heads = [float(np.interp(width, self.widths, row)) for row in self.ms]
+        by_heads = [float(np.interp(width, self.widths, row)) for row in measured]
         return by_heads[-1] if heads is None else float(np.interp(heads, self.heads, by_heads))
 
 
@@ -74,6 +88,7 @@ class LatencyTable:
         threads: of the CPU.
         torch: its version.
         fixed_ms: milliseconds of what every subnet has: stem, steps between stages, head.
+        fixed_peak_bytes: that are alive at most during any of these, weights aside.
         kinds: the blocks; each layer of the parent is in one.
     """
 
@@ -83,6 +98,7 @@ class LatencyTable:
     threads: int
     torch: str
     fixed_ms: float
+    fixed_peak_bytes: float
     kinds: tuple[Kind, ...]
 
     def predict(self, subnet: Subnet) -> float:
@@ -93,6 +109,16 @@ class LatencyTable:
         """
         sizes = subnet.sizes(self._full_heads)
         return self.fixed_ms + sum(self._kind(i).block_ms(*size) for i, size in sizes.items())
+
+    def predict_peak_bytes(self, subnet: Subnet) -> float:
+        """Bytes that are alive at most in a pass of a subnet over one picture, weights aside.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        sizes = subnet.sizes(self._full_heads)
+        blocks = (self._kind(i).block_bytes(*size) for i, size in sizes.items())
+        return max(self.fixed_peak_bytes, *blocks)
 
     def bounds(self, space: SubnetSpace) -> tuple[float, float]:
         """Least and most milliseconds that are predicted for a subnet of a space.
@@ -171,4 +197,4 @@ class LatencyTable:
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return {**plain, "ms": tuple(tuple(row) for row in values["ms"])}
+    return {**plain, **{name: tuple(map(tuple, values[name])) for name in ("ms", "peak_bytes")}}

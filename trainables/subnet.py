@@ -54,6 +54,7 @@ def score_in_rungs(
 
     A row has these columns beside those of `score_subnet`:
 
+    - `stopped`: whether the evaluation ended early;
     - `miou_expected`: of a whole evaluation the mIoU, else what it would likely be;
     - `rung_mious`: the mIoU after each rung;
     - `object_ious`: of a whole evaluation float32 for each object, what makes it a `Rival`.
@@ -87,6 +88,7 @@ def score_in_rungs(
         expected, object_ious = expected_miou(winner, found.ious), None
     return {
         **row,
+        "stopped": winner is not None,
         "miou_expected": expected,
         "rung_mious": list(found.rung_mious),
         "object_ious": object_ious,

@@ -45,7 +45,7 @@ class SubnetProposals(TuneSearcher):
         costs: a subnet's costs by name.
         parent_macs: MACs of the parent's encoder.
         constraints: bounds that a proposal must keep.
-        known: mIoU of a subnet that was evaluated before, else None.
+        known: mIoU of a subnet that was evaluated before, expected or measured, else None.
         seed: of all random choices.
         make_searcher: of the searcher behind it.
     """
@@ -60,7 +60,7 @@ class SubnetProposals(TuneSearcher):
         seed: int,
         make_searcher: MakeSearcher = hyperopt_search,
     ) -> None:
-        super().__init__(metric="miou_val", mode="max")
+        super().__init__(metric="miou", mode="max")
         self._space = space
         self._costs = costs
         self._parent_macs = parent_macs
@@ -92,7 +92,7 @@ class SubnetProposals(TuneSearcher):
         repeats = self._repeats.pop(subnet, 0)
         if result and not error:
             for _ in range(1 + repeats):
-                self._tell(subnet, result["miou_val"])
+                self._tell(subnet, result["miou"])
 
     def _next(self) -> Subnet | None:
         """A subnet that keeps the constraints and did not come yet; None where none is found."""

@@ -1,0 +1,66 @@
+"""What the inner search makes of its rows; the search itself runs in test_study.py."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automl.config import check_config
+from automl.ledger import Ledger, Row
+from automl.search import front_rows, rivals_in, search_state, stopping_metrics
+from automl.workspace import Workspace
+
+
+def row(subnet: str, macs: int, *mious: float, **values: Any) -> Row:
+    """Evaluated after rungs of 2, 4 and 8 pictures with an object each, as far as there are."""
+    pictures = (2, 4, 8)[len(mious) - 1]
+    stopped = pictures < 8
+    found = {
+        "encoder_macs": macs,
+        "pictures": pictures,
+        "stopped": stopped,
+        "miou_val": mious[-1],
+        "rung_mious": list(mious),
+        "object_ious": None if stopped else [mious[-1]] * pictures,
+    }
+    identity = {"design": "d", "weights": "d@3", "split": "val"}
+    return {"subnet": subnet, "layers": [0], "mlp_widths": [8], **identity, **found, **values}
+
+
+ROWS = [
+    row("a", 30, 0.9, 0.7, 0.8),
+    row("b", 20, 0.6, 0.6, 0.6),
+    row("c", 25, 0.99),
+    row("d", 10, 0.7, 0.5, 0.5),
+]
+
+
+def test_rivals_are_those_that_were_evaluated_whole(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "part.parquet")
+    assert rivals_in(ledger.path) == []
+    for each in ROWS:
+        ledger.record(each)
+    rivals = rivals_in(ledger.path)
+    assert [rival.encoder_macs for rival in rivals] == [30, 20, 10]
+    assert rivals[0].object_ious.dtype == np.float32
+    assert rivals[0].object_ious.tolist() == np.float32([0.8] * 8).tolist()
+
+
+def test_what_was_stopped_is_never_on_the_front_but_counts(tmp_path: Path) -> None:
+    workspace = Workspace(check_config({}, "here"), tmp_path)
+    assert [row["subnet"] for row in front_rows(workspace, ROWS)] == ["d", "b", "a"]
+    state = search_state(workspace, ROWS)
+    assert (state.evaluations, state.front_size) == (4, 3)
+    assert state.hypervolume == search_state(workspace, [ROWS[i] for i in (0, 1, 3)]).hypervolume
+
+
+def test_it_is_said_what_stopping_saved_and_how_well_parts_rank() -> None:
+    found = stopping_metrics(ROWS)
+    assert found["stopped"] == 0.25
+    assert found["pictures_seen"] == (3 * 8 + 2) / (4 * 8)
+    # a, b, d rank 3, 1, 2 after the first rung, 3, 2, 1 after the second and on all pictures.
+    assert found["rank_correlation_1"] == pytest.approx(0.5)
+    assert found["rank_correlation_2"] == pytest.approx(1)
+    alike = stopping_metrics([row("a", 1, 0.5, 0.5, 0.5), row("b", 2, 0.5, 0.5, 0.5)])
+    assert set(alike) == {"stopped", "pictures_seen"}
