@@ -1,10 +1,11 @@
 """A table of every subnet of a trained supernet, for `benchmarks/searchers.py`.
 
-    python benchmarks/space_table.py STUDY TABLE.parquet [--pictures N] [--most 20000]
+    python benchmarks/space_table.py STUDY TABLE.parquet [--pictures N] [--widths 3] [--most 20000]
 
 STUDY is the output directory of a study that has its final supernet. Each subnet of its space is
-measured on val as searches measure it. Stopped and started again it goes on with those that are
-missing. The space stands in the table's metadata.
+measured on val as searches measure it. With `--widths` the space is narrowed: only removable layers
+are sliced, and only to so many of their widths; the others stay whole. Stopped and started again it
+goes on with those that are missing. The space stands in the table's metadata.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from automl.output import CONFIG
 from automl.progress import track
 from automl.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace
+from trainables.sam.evaluator import Evaluator
 from trainables.supernet import STATE, WEIGHTS
 
 EVERY = 50  # subnets between two times that the table is written
@@ -46,6 +48,25 @@ def subnets_of(space: SubnetSpace) -> Iterator[Subnet]:
     return iter(dict.fromkeys(space.from_flat(flat) for flat in flats))
 
 
+def narrowed(space: SubnetSpace, count: int) -> SubnetSpace:
+    """The part of a space where layers that always stay are whole, and others have fewer widths.
+
+    Args:
+        space: the whole.
+        count: of widths, evenly from the narrowest to the parent's.
+    """
+    places = [round(i * (len(space.widths[0]) - 1) / (count - 1)) for i in range(count)]
+    return SubnetSpace(
+        tuple(
+            tuple(offer.widths[place] for place in places)
+            if offer.drop_probability
+            else offer.widths[-1:]
+            for offer in space.offers
+        ),
+        space.drop_probabilities,
+    )
+
+
 def main(options: argparse.Namespace) -> None:
     root = options.study.absolute()
     written = yaml.safe_load((root / CONFIG).read_text())
@@ -53,6 +74,8 @@ def main(options: argparse.Namespace) -> None:
     workspace = Workspace(config, root)
     state = json.loads((root / "supernet" / STATE).read_text())
     space = SubnetSpace.from_dict(state["space"])
+    if options.widths:
+        space = narrowed(space, options.widths)
     if space.size > options.most:
         raise SystemExit(f"{space.size:,} subnets are too many; --most is {options.most:,}")
     schema = SCHEMA.with_metadata({"space": json.dumps(space.to_dict())})
@@ -60,9 +83,12 @@ def main(options: argparse.Namespace) -> None:
     there = {Subnet.from_dict(row) for row in rows}
     missing = [subnet for subnet in subnets_of(space) if subnet not in there]
     supernet = load_weights(workspace, root / "supernet" / WEIGHTS)
-    examples = workspace.examples("val", options.pictures)
+    # The last layers change most often: neighbours share all that comes before.
+    evaluator = Evaluator(
+        supernet, workspace.examples("val", options.pictures), config.evaluation.batch_size
+    )
     for subnet in track(missing, len(missing), "subnets", Console()):
-        miou = examples.evaluate(supernet, subnet, config.evaluation.batch_size).miou
+        miou = evaluator.evaluate(subnet).metrics.miou
         macs = workspace.costs(subnet)["encoder_macs"]
         rows.append({**subnet.to_dict(), "encoder_macs": macs, "miou_val": miou})
         if len(rows) % EVERY == 0:
@@ -75,5 +101,6 @@ if __name__ == "__main__":
     parser.add_argument("study", type=Path)
     parser.add_argument("table", type=Path)
     parser.add_argument("--pictures", type=int, help="of val; by default as many as a search sees")
+    parser.add_argument("--widths", type=int, choices=range(2, 9), metavar="N", help="narrow it")
     parser.add_argument("--most", type=int, default=20_000, help="subnets")
     main(parser.parse_args())

@@ -242,13 +242,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         for number, variant in enumerate(VARIANTS):
             path = folder / f"row-{seed}-{number:02d}.json"
             if not path.exists():
