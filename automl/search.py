@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from ray import tune
 
-from automl.ledger import Ledger, Row
+from automl.ledger import Ledger, Row, read_rows
 from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
 from automl.searchers.proposals import SubnetProposals
@@ -70,7 +69,7 @@ class SubnetTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Evaluate the subnet of the trial's configuration, once."""
-        rivals = rivals_in(self._part) if self._stop_early else []
+        rivals = rivals_of(read_rows(self._part)) if self._stop_early else []
         row = score_in_rungs(self._evaluator, Subnet.from_dict(self.config), "val", rivals)
         return {"row": row, "miou": row["miou_expected"], "done": True}
 
@@ -80,11 +79,8 @@ class SubnetTrial(tune.Trainable):
         return True
 
 
-def rivals_in(part: Path) -> list[Rival]:
-    """The subnets of a ledger's part that were evaluated whole; none where there is no file."""
-    if not part.exists():
-        return []
-    rows = pq.read_table(part, columns=["encoder_macs", "object_ious", "stopped"]).to_pylist()
+def rivals_of(rows: list[Row]) -> list[Rival]:
+    """Those subnets that were evaluated whole."""
     return [
         Rival(row["encoder_macs"], np.array(row["object_ious"], dtype=np.float32))
         for row in rows

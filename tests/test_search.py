@@ -8,7 +8,7 @@ import pytest
 
 from automl.config import check_config
 from automl.ledger import Ledger, Row
-from automl.search import front_rows, rivals_in, search_state, stopping_metrics
+from automl.search import front_rows, rivals_of, search_state, stopping_metrics
 from automl.workspace import Workspace
 
 
@@ -38,10 +38,10 @@ ROWS = [
 
 def test_rivals_are_those_that_were_evaluated_whole(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "part.parquet")
-    assert rivals_in(ledger.path) == []
+    assert rivals_of([]) == []
     for each in ROWS:
         ledger.record(each)
-    rivals = rivals_in(ledger.path)
+    rivals = rivals_of(Ledger(ledger.path).rows())
     assert [rival.encoder_macs for rival in rivals] == [30, 20, 10]
     assert rivals[0].object_ious.dtype == np.float32
     assert rivals[0].object_ious.tolist() == np.float32([0.8] * 8).tolist()

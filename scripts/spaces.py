@@ -1,0 +1,148 @@
+"""Does designing the space pay? Equal training steps for a designed space and for three given ones.
+
+    python scripts/spaces.py --output runs/spaces [--seeds 0 1 2]
+    python scripts/spaces.py --output runs/spaces-em --config configs/results/em.yaml \
+        data=vnc_em checkpoint=mobile_sam.pt
+
+Every space is a study of its own, with the same seed, data, training steps in all and evaluations
+in all. The designed one spends its steps on several of all designs on offer, of which the best goes
+on, as `supersam run` does; the others spend all of them on one design:
+
+- released: the layers and widths that SuperSAM's authors drew by hand;
+- widths: every layer stays, its MLP has any of the widths, as in AutoFormer (arXiv 2107.00651);
+- layers: MLPs stay whole, layers go with measured probabilities.
+
+What counts is the hypervolume of each final front on test. A study that is done is not repeated,
+and one that was cut off goes on.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from automl.config import StudyConfig, load_config
+from automl.designs import study_rungs
+from automl.pareto import hypervolume, objectives
+from automl.study import Study
+from search_spaces.design import FORMULA, RELEASED_LAYERS, DesignSpace
+
+QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+STEPS, EVALUATIONS = 400, 100
+"""In all; the designed space's rungs are made to fit them."""
+DESIGNED = {"trials": 4, "reduction": 4, "steps": 40, "evaluations": 10}
+ONE = {"trials": 1, "steps": STEPS, "evaluations": EVALUATIONS}
+SPACES: dict[str, dict[str, Any]] = {
+    "designed": {},
+    "released": {
+        "probabilities": dict(RELEASED_LAYERS),
+        "width_count": [4],
+        "smallest_ratio": [0.25],
+        "spacing": ["linear"],
+    },
+    "widths": {"removable": [0], "expected_dropped": [0]},
+    "layers": {"width_count": [1], "smallest_ratio": [1.0]},
+}
+
+
+def config_of(base: StudyConfig, space: str, seed: int) -> StudyConfig:
+    """The study of a space, with as many steps and evaluations in all as any other."""
+    values = base.model_dump(mode="json")
+    offered = SPACES[space]
+    if space != "designed":
+        first = DesignSpace().first_points()[0]
+        # The formula's parameters say nothing where probabilities are given.
+        left_out = FORMULA if "probabilities" in offered else ()
+        offered = {n: [value] for n, value in first.items() if n not in left_out} | offered
+    budget = DESIGNED if space == "designed" else ONE
+    values["designs"] = {**values["designs"], **budget, "space": offered}
+    values["seed"] = seed
+    values["final"] = {"steps": STEPS, "evaluations": EVALUATIONS}
+    if space == "designed":
+        others = DESIGNED["trials"] - 1
+        values["final"] = {
+            "steps": STEPS - others * DESIGNED["steps"],
+            "evaluations": EVALUATIONS - DESIGNED["trials"] * DESIGNED["evaluations"],
+        }
+    return StudyConfig.model_validate(values)
+
+
+def spent(config: StudyConfig) -> tuple[int, int]:
+    """Training steps and evaluations of a study in all."""
+    steps = evaluations = trained = 0
+    for rung in study_rungs(config):
+        steps += rung.designs * (rung.budget.steps - trained)
+        evaluations += rung.designs * rung.budget.evaluations
+        trained = rung.budget.steps
+    return steps, evaluations
+
+
+def run(config: StudyConfig, output: Path) -> dict[str, Any]:
+    """Run a study, and say what its front is worth on test."""
+    result = Study(config, output, Console(stderr=True)).run()
+    parent = result.parent
+    points = {
+        split: [
+            objectives(row["encoder_macs"], row[f"miou_{split}"], parent["encoder_macs"])
+            for row in result.front
+        ]
+        for split in ("val", "test")
+    }
+    return {
+        "hypervolume_test": hypervolume(points["test"]),
+        "hypervolume_val": hypervolume(points["val"]),
+        "front": len(result.front),
+        "best_miou_test": max(row["miou_test"] for row in result.front),
+        "steps": spent(config)[0],
+        "evaluations": spent(config)[1],
+    }
+
+
+def table(folder: Path) -> Table:
+    """Means over seeds, and the spread where there are several."""
+    shown = Table(title="Hypervolume of (MACs saved, mIoU)", title_justify="left")
+    names = ("seeds", "steps", "evaluations", "front", "val", "test")
+    shown.add_column("space")
+    for name in names:
+        shown.add_column(name, justify="right")
+    for space in SPACES:
+        found = [json.loads(p.read_text()) for p in sorted(folder.glob(f"{space}-*.json"))]
+        if not found:
+            continue
+        cells = [", ".join(map(str, sorted({row[n] for row in found}))) for n in names[1:3]]
+        cells.append(f"{statistics.fmean(row['front'] for row in found):.0f}")
+        for split in ("val", "test"):
+            values = [row[f"hypervolume_{split}"] for row in found]
+            spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.4f}{spread}")
+        shown.add_row(space, str(len(found)), *cells)
+    return shown
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--config", type=Path, default=QUICK_START)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--spaces", nargs="+", choices=SPACES, default=[*SPACES])
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    options = parser.parse_args()
+    base = load_config(options.config, options.overrides)
+    folder: Path = options.output.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in options.seeds:
+        for space in options.spaces:
+            path = folder / f"{space}-{seed}.json"
+            if not path.exists():
+                found = run(config_of(base, space, seed), folder / f"{space}-{seed}")
+                path.write_text(json.dumps({"space": space, "seed": seed, **found}))
+    Console().print(table(folder))
+
+
+if __name__ == "__main__":
+    main()
