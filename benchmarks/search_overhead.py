@@ -5,59 +5,41 @@
 STUDY is the output directory of a study that has its final supernet, such as the quick start's. Its
 subnets are searched once more, as a study does it, in a directory that is thrown away: Ray Tune,
 the searcher, the ledger on disk after each evaluation. Then this process evaluates the same subnets
-in the same order, with an evaluator of its own and the same rivals. The scores must be equal. Ray
-is started before the clock is. The exit status is 1 where they differ or the goal is not met.
+in the same order, with an evaluator of its own and the same rivals. The scores must be equal. The
+exit status is 1 where they differ or the goal is not met.
 """
 
 import argparse
-import json
-import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import torch
-import yaml
 from rich.console import Console
+from search_setup import Searchable, searchable
 
-from automl import stages
 from automl.cluster import connect
-from automl.config import check_config
 from automl.ledger import Row
 from automl.measure import load_weights
-from automl.output import CONFIG
 from automl.progress import track
-from automl.search import rivals_of, search_subnets
-from automl.workspace import Workspace
+from automl.search import rivals_of
 from search_spaces import Subnet
 from trainables.sam.evaluator import Evaluator
 from trainables.subnet import score_in_rungs
-from trainables.supernet import STATE, WEIGHTS
+from trainables.supernet import WEIGHTS
 
 GOAL = 1.08
 
 
 def main(options: argparse.Namespace) -> int:
-    study = options.study.absolute()
-    written = yaml.safe_load((study / CONFIG).read_text())
-    config = check_config({k: v for k, v in written.items() if k != "hash"}, str(study / CONFIG))
-    torch.set_num_threads(round(config.resources.evaluator_cpus))
-    design = stages.best_design(Workspace(config, study))
-    steps = json.loads((study / "supernet" / STATE).read_text())["step"]
-    connect(config.resources)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shutil.copytree(study / "data", root / "data")
-        shutil.copy(study / "importance.parquet", root)
-        workspace = Workspace(config, root)
+        supernet = searchable(options.study, Path(folder))
+        connect(supernet.workspace.config.resources)  # a study has its Ray already
         start = time.perf_counter()
-        searched = search_subnets(
-            workspace, design, steps, study / "supernet", options.evaluations, lambda state: None
-        )
+        searched = supernet.search(options.evaluations, lambda state: None)
         search_s = time.perf_counter() - start
         start = time.perf_counter()
-        looped = loop(workspace, study / "supernet" / WEIGHTS, searched)
+        looped = loop(supernet, searched)
         loop_s = time.perf_counter() - start
     same = [row["miou_val"] for row in searched] == [row["miou_val"] for row in looped]
     ratio = search_s / loop_s
@@ -66,11 +48,12 @@ def main(options: argparse.Namespace) -> int:
     return 0 if same and ratio <= GOAL else 1
 
 
-def loop(workspace: Workspace, weights: Path, searched: list[Row]) -> list[Row]:
+def loop(supernet: Searchable, searched: list[Row]) -> list[Row]:
     """The same subnets in the same order."""
+    workspace = supernet.workspace
     config = workspace.config
     evaluator = Evaluator(
-        load_weights(workspace, weights),
+        load_weights(workspace, supernet.checkpoint / WEIGHTS),
         workspace.examples("val"),
         config.evaluation.batch_size,
         config.resources.evaluator_cache_mb << 20,

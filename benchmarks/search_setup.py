@@ -1,0 +1,63 @@
+"""What benchmarks of the search share: the supernet of a finished study, searched elsewhere."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from automl import stages
+from automl.cluster import connect
+from automl.config import check_config
+from automl.ledger import Row
+from automl.output import CONFIG
+from automl.search import SearchState, search_subnets
+from automl.workspace import Workspace
+from search_spaces.design import Design
+from trainables.supernet import STATE
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """A trained supernet, and a directory of its own to search it in.
+
+    Args:
+        workspace: of that directory.
+        design: the supernet's.
+        steps: of its training.
+        checkpoint: the folder of its weights.
+    """
+
+    workspace: Workspace
+    design: Design
+    steps: int
+    checkpoint: Path
+
+    def search(self, evaluations: int, report: Callable[[SearchState], None]) -> list[Row]:
+        """Search it as a study does, on Ray."""
+        connect(self.workspace.config.resources)
+        return search_subnets(
+            self.workspace, self.design, self.steps, self.checkpoint, evaluations, report
+        )
+
+    @property
+    def ledger(self) -> Path:
+        """Where the search keeps what it evaluated."""
+        return self.workspace.ledger_part(f"{self.design.key}@{self.steps}")
+
+
+def searchable(study: Path, root: Path) -> Searchable:
+    """The final supernet of a study, to be searched in the directory `root`."""
+    study = study.absolute()
+    written = yaml.safe_load((study / CONFIG).read_text())
+    config = check_config({k: v for k, v in written.items() if k != "hash"}, str(study / CONFIG))
+    torch.set_num_threads(round(config.resources.evaluator_cpus))
+    if not (root / "data").exists():
+        shutil.copytree(study / "data", root / "data")
+        shutil.copy(study / "importance.parquet", root)
+    steps = json.loads((study / "supernet" / STATE).read_text())["step"]
+    design = stages.best_design(Workspace(config, study))
+    return Searchable(Workspace(config, root.absolute()), design, steps, study / "supernet")
