@@ -1,97 +1,26 @@
-"""Pictures of the front and of the layers, and the report: one self-contained page."""
+"""The report: one self-contained page."""
 
-import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
+from automl.charts import (
+    browser_code,
+    front_chart,
+    hypervolume_chart,
+    importance_chart,
+    latency_chart,
+)
 from automl.config import StudyConfig
 from automl.files import write_text
 from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.tracking import tracking_uri
 from automl.workspace import Workspace
-
-
-def front_figure(front: list[Row], parent: dict[str, Any]) -> Figure:
-    """mIoU on val and test over the encoder's MACs, the parent beside it."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.subplots()
-    rows = sorted(front, key=lambda row: row["encoder_macs"])
-    macs = [row["encoder_macs"] / 1e9 for row in rows]
-    for split, colour, marker in (("val", "#1f77b4", "o"), ("test", "#d95f02", "s")):
-        name = f"miou_{split}"
-        scores = [row[name] for row in rows]
-        axes.plot(macs, scores, marker=marker, color=colour, label=f"front, {split}")
-        axes.plot(
-            parent["encoder_macs"] / 1e9,
-            parent[name],
-            marker="*",
-            markersize=13,
-            linestyle="none",
-            color=colour,
-            markeredgecolor="white",
-            label=f"pretrained parent, {split}",
-        )
-    axes.set_xlabel("encoder MACs, billions a picture")
-    axes.set_ylabel("mIoU")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure
-
-
-def importance_figure(rows: list[dict[str, Any]]) -> Figure:
-    """Layer by layer what its removal alone costs, and the probability that it is dropped.
-
-    Args:
-        rows: of `importance.parquet`; what was not measured has no panel.
-    """
-    panels = {
-        "miou_lost": "mIoU lost",
-        "embedding_error": "embedding error",
-        "drop_probability": "drop probability",
-    }
-    shown = {name: label for name, label in panels.items() if rows[0][name] is not None}
-    figure = Figure(figsize=(7.2, 0.8 + 1.5 * len(shown)), layout="constrained")
-    stacked = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
-    layers = [row["layer"] for row in rows]
-    kinds = sorted({row["attention"] for row in rows})
-    colours = {kind: f"C{i}" for i, kind in enumerate(kinds)}
-    for axes, (name, label) in zip(stacked, shown.items(), strict=True):
-        axes.bar(
-            layers, [row[name] for row in rows], color=[colours[row["attention"]] for row in rows]
-        )
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_ylabel(label)
-        axes.grid(axis="y", alpha=0.3)
-        axes.set_axisbelow(True)
-    stacked[-1].set_ylim(0, 1)
-    stacked[-1].set_xticks(layers)
-    stacked[-1].set_xlabel("layer")
-    figure.align_ylabels()
-    named = [Patch(color=colours[kind], label=f"{kind} attention") for kind in kinds]
-    figure.legend(handles=named, loc="outside lower center", ncols=len(named))
-    return figure
-
-
-def inline_svg(figure: Figure, name: str) -> Markup:
-    """A figure as an SVG element; equal figures give equal text.
-
-    Args:
-        figure: the drawing.
-        name: keeps the ids of two drawings in one page apart.
-    """
-    svg = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(svg, format="svg", transparent=False, metadata={"Date": None})
-    drawing = svg.getvalue()
-    return Markup(drawing[drawing.index("<svg") :])
 
 
 def write_report(workspace: Workspace) -> Path:
@@ -104,6 +33,7 @@ def write_report(workspace: Workspace) -> Path:
         json.loads((root / "parent.json").read_text()),
         read_rows(root / "designs.parquet"),
         workspace.importance(),
+        [row for row in read_rows(root / "evaluations.parquet") if row["split"] == "val"],
         workspace.config,
         tracking_uri(workspace.config, root),
     )
@@ -117,16 +47,43 @@ def report_page(
     parent: dict[str, Any],
     designs: list[dict[str, Any]],
     importance: list[dict[str, Any]],
+    evaluations: Sequence[Row],
     config: StudyConfig,
     uri: str,
 ) -> str:
-    """The page as text."""
+    """The page as text.
+
+    Args:
+        study: its name.
+        front: rows of `front.parquet`.
+        parent: its own figures.
+        designs: rows of `designs.parquet`.
+        importance: rows of `importance.parquet`.
+        evaluations: rows of the ledger on val, in the order in which they were made.
+        config: of the study.
+        uri: where MLflow keeps its runs.
+    """
     environment = Environment(
         loader=PackageLoader("automl"), autoescape=select_autoescape(["html", "j2"])
     )
+    on_front = {(row["subnet"], row["weights"]) for row in front}
+    final = {weights for _, weights in on_front}
+    last = [row for row in evaluations if row["weights"] in final]
+    others = [
+        row
+        for row in last
+        if not row["stopped"] and (row["subnet"], row["weights"]) not in on_front
+    ]
+    charts = {
+        "front": front_chart(front, parent, others),
+        "hypervolume": hypervolume_chart(evaluations, parent),
+        "importance": importance_chart(importance),
+        "latency": latency_chart(last),
+    }
     page: str = environment.get_template("report.html.j2").render(
-        front_svg=inline_svg(front_figure(front, parent), "front"),
-        importance_svg=inline_svg(importance_figure(importance), "importance"),
+        charts={name: chart for name, chart in charts.items() if chart},
+        # Code of ours; "</script" within it would end the element that holds it.
+        browser_code=Markup(browser_code().replace("</script", "<\\/script")),
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         mlp_share=mlp_share,
@@ -135,6 +92,8 @@ def report_page(
         elastic_heads=config.designs.space.has_elastic_heads,
         designs=best_first(designs),
         importance=importance,
+        evaluated=len(last),
+        stopped=sum(bool(row["stopped"]) for row in last),
         config=config.model_dump(mode="json"),
         study=study,
         tracking_uri=uri,

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from automl import measure
+from automl.charts import as_png, front_chart
 from automl.cluster import concurrent_designs, run_task
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
@@ -18,7 +19,7 @@ from automl.output import release_output
 from automl.preparing import bring_data
 from automl.progress import StageProgress
 from automl.reach import check_reachable
-from automl.report import front_figure, write_report
+from automl.report import write_report
 from automl.search import front_hypervolume, front_rows, stopping_metrics
 from automl.tracking import Tracking
 from automl.workspace import Workspace
@@ -195,7 +196,7 @@ def report(workspace: Workspace, share: StageProgress) -> None:
         tracking.log_subnet(row, parent, workspace.root / "subnets" / row["subnet"])
         share.update(done, len(front) + 1, f"MLflow, subnet {done}/{len(front)}")
     hypervolume = front_hypervolume(workspace, front)
-    tracking.log_study(front, parent, hypervolume, front_figure(front, parent))
+    tracking.log_study(front, parent, hypervolume, as_png(front_chart(front, parent)))
     shutil.rmtree(workspace.work, ignore_errors=True)
     write_report(workspace)
 

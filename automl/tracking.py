@@ -4,6 +4,7 @@ A run is found again by its tags, so a study that goes on logs nothing twice.
 """
 
 import importlib.metadata
+import io
 import json
 import logging
 import os
@@ -14,11 +15,11 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
+from PIL import Image
 
 import search_spaces
 import trainables
@@ -155,9 +156,9 @@ class Tracking:
             self._log_model(run.info.run_id, folder)
 
     def log_study(
-        self, front: list[Row], parent: dict[str, Any], hypervolume: float, figure: Figure
+        self, front: list[Row], parent: dict[str, Any], hypervolume: float, picture: bytes
     ) -> None:
-        """Log the result: the front's figures, as a table and as a picture."""
+        """Log the result: the front's figures, as a table and as a picture (PNG)."""
         metrics = {
             "hypervolume": hypervolume,
             "front_size": float(len(front)),
@@ -170,7 +171,7 @@ class Tracking:
         run_id = self._study_run()
         table = pd.DataFrame([{name: row[name] for name in FRONT_COLUMNS} for row in front])
         self._client.log_table(run_id, table, "front.json")
-        self._client.log_figure(run_id, figure, "front.png")
+        self._client.log_image(run_id, Image.open(io.BytesIO(picture)), "front.png")
         self._client.set_terminated(run_id)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
+from automl.charts import CONFIG, as_svg
 from automl.pareto import hypervolume, objectives
 from automl.searchers.proposals import SubnetProposals
 from automl.searchers.protocol import MakeSearcher
@@ -148,21 +148,35 @@ def print_rows(head: str, names: Sequence[str], columns: dict[str, list[list[flo
 
 def plot(runs: dict[str, Runs], path: Path) -> None:
     """Mean and standard deviation over the seeds."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, found in runs.items():
-        after = list(zip(*found.share, strict=True))
-        means = [statistics.fmean(values) for values in after]
-        spreads = [statistics.pstdev(values) for values in after]
-        numbers = range(1, len(after) + 1)
-        (line,) = axes.plot(numbers, means, label=name)
-        low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
-        high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        axes.fill_between(numbers, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set_xlabel("evaluations")
-    axes.set_ylabel("share of the space's hypervolume")
-    axes.legend()
-    figure.savefig(path)
+    points = [
+        {
+            "searcher": name,
+            "evaluations": number,
+            "mean": statistics.fmean(values),
+            "low": statistics.fmean(values) - statistics.pstdev(values),
+            "high": statistics.fmean(values) + statistics.pstdev(values),
+        }
+        for name, found in runs.items()
+        for number, values in enumerate(zip(*found.share, strict=True), start=1)
+    ]
+    shared = {
+        "x": {"field": "evaluations", "type": "quantitative"},
+        "color": {"field": "searcher", "type": "nominal", "sort": list(runs)},
+    }
+    y = {"type": "quantitative", "scale": {"zero": False}}
+    title = "share of the space's hypervolume"
+    band = {"y": {**y, "field": "low", "title": title}, "y2": {"field": "high"}}
+    chart = {
+        "width": 560,
+        "height": 340,
+        "data": {"values": points},
+        "layer": [
+            {"mark": {"type": "area", "opacity": 0.15}, "encoding": {**shared, **band}},
+            {"mark": "line", "encoding": {**shared, "y": {**y, "field": "mean", "title": title}}},
+        ],
+        "config": CONFIG,
+    }
+    path.write_text(as_svg(chart))
 
 
 def main(options: argparse.Namespace) -> None:

@@ -1,9 +1,10 @@
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
 
 from automl.config import StudyConfig
-from automl.report import front_figure, importance_figure, inline_svg, report_page
+from automl.report import report_page
 
 PARENT: dict[str, Any] = {
     "layers": [0, 1],
@@ -16,9 +17,16 @@ PARENT: dict[str, Any] = {
     "box_miou_test": 0.7,
     "full_heads": [2, 4],
 }
+FINAL = {"weights": "dddd@8", "stopped": False}
 FRONT = [
-    {**PARENT, "subnet": "aaaa", "encoder_macs": 3000, "miou_test": 0.6123},
-    {**PARENT, "subnet": "bbbb", "layers": [1], "mlp_widths": [4], "encoder_macs": 1000},
+    {**PARENT, **FINAL, "subnet": "aaaa", "encoder_macs": 3000, "miou_test": 0.6123},
+    {**PARENT, **FINAL, "subnet": "bbbb", "layers": [1], "mlp_widths": [4], "encoder_macs": 1000},
+]
+EVALUATED = [
+    FRONT[0],
+    {**FRONT[0], "subnet": "cccc", "miou_val": 0.4},
+    {**FRONT[0], "subnet": "eeee", "miou_val": 0.9, "stopped": True},
+    FRONT[1],
 ]
 IMPORTANCE = [
     {
@@ -52,23 +60,35 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.sources: list[str] = []
+        self.ids: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.sources += [v or "" for k, v in attrs if k in ("src", "href") and v]
+        self.ids.update(v for k, v in attrs if k == "id" and v)
 
 
 def page_of(front: list[dict[str, Any]] = FRONT, **config: Any) -> str:
     settings = StudyConfig(**config)
-    return report_page("mine", front, PARENT, [DESIGN], IMPORTANCE, settings, "sqlite:///m.db")
+    return report_page(
+        "mine", front, PARENT, [DESIGN], IMPORTANCE, EVALUATED, settings, "sqlite:///m.db"
+    )
+
+
+def charts_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.S)
+    assert found is not None
+    charts: dict[str, Any] = json.loads(found[1])
+    return charts
 
 
 def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
     text = page_of()
     page = Page()
     page.feed(text)
-    assert "svg" in page.tags
-    assert not [s for s in page.sources if not s.startswith("#")]
+    assert {*charts_of(text)} == {"front", "hypervolume", "importance"} <= page.ids
+    assert page.sources == []
+    assert page.tags.count("script") == 3
     for shown in ("aaaa", "bbbb", "0.612", "0.4321", "dddd"):
         assert shown in text
 
@@ -76,7 +96,7 @@ def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
 def test_heads_are_shown_where_a_subnet_has_fewer() -> None:
     whole = [{**row, "heads": []} for row in FRONT]
     assert page_of(whole) == page_of()
-    assert "heads" not in page_of()
+    assert "mean heads" not in page_of()
     text = page_of([{**whole[0], "heads": [1, 3]}, whole[1]])
     shown = re.findall(r"<tr.*?</tr>", text.replace("\n", ""))
     assert "<th>mean heads</th>" in shown[0]
@@ -99,33 +119,11 @@ def test_equal_results_make_equal_pages() -> None:
 def test_worth_that_was_not_measured_is_left_out() -> None:
     rows = [{**row, "miou_lost": None} for row in IMPORTANCE]
     settings = StudyConfig(prioritise={"worth": "embedding"})
-    text = report_page("mine", FRONT, PARENT, [DESIGN], rows, settings, "sqlite:///m.db")
+    text = report_page("mine", FRONT, PARENT, [DESIGN], rows, EVALUATED, settings, "sqlite:///m.db")
     assert "follow from the embedding error" in text
-    assert "None" not in text
-    assert len(importance_figure(rows).axes) == 2
-
-
-def test_the_layers_picture_has_worth_and_probabilities() -> None:
-    rows = [
-        {**IMPORTANCE[0], "miou_lost": -0.01, "drop_probability": 0.5},
-        {**IMPORTANCE[1], "attention": "windowed", "drop_probability": 0.0},
-    ]
-    axes = importance_figure(rows).axes
-    drawn = {a.get_ylabel(): [bar.get_height() for bar in a.patches] for a in axes}
-    assert drawn == {
-        "mIoU lost": [-0.01, 0.1],
-        "embedding error": [0.2, 0.2],
-        "drop probability": [0.5, 0.0],
-    }
-    for panel in axes:
-        assert len({bar.get_facecolor() for bar in panel.patches}) == 2
-
-
-def test_two_pictures_in_a_page_share_no_clipping() -> None:
-    texts = [inline_svg(importance_figure(IMPORTANCE), name) for name in ("a", "b")]
-    clips = [set(re.findall(r'clipPath id="([^"]+)"', text)) for text in texts]
-    assert clips[0]
-    assert not clips[0] & clips[1]
+    assert "None" not in text[: text.index("<script")]
+    (chart,) = (c for name, c in charts_of(text).items() if name == "importance")
+    assert len(chart["vconcat"]) == 2
 
 
 def test_what_comes_from_the_user_is_escaped() -> None:
@@ -134,9 +132,19 @@ def test_what_comes_from_the_user_is_escaped() -> None:
     assert "&lt;script&gt;alert" in text
 
 
-def test_the_picture_shows_front_and_parent_on_both_splits() -> None:
-    axes = front_figure(FRONT, PARENT).axes[0]
-    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
-    assert drawn["front, test"] == [0.62, 0.6123]
-    assert drawn["pretrained parent, val"] == [0.6]
-    assert len(drawn) == 4
+def test_the_page_says_how_many_subnets_were_evaluated_and_shows_the_whole_ones() -> None:
+    text = page_of()
+    assert "4 subnets of the final supernet were evaluated, 1 of them only until" in text
+    cloud = charts_of(text)["front"]["vconcat"][0]["layer"][0]["data"]["values"]
+    assert [point["subnet"] for point in cloud] == ["cccc"]
+
+
+def test_latency_has_a_chart_where_it_was_predicted() -> None:
+    assert 'id="latency"' not in page_of()
+    predicted = [{**row, "latency_predicted_ms": 2.5} for row in EVALUATED]
+    settings = StudyConfig()
+    text = report_page(
+        "mine", FRONT, PARENT, [DESIGN], IMPORTANCE, predicted, settings, "sqlite:///m.db"
+    )
+    assert 'id="latency"' in text
+    assert "latency" in charts_of(text)

@@ -1,0 +1,373 @@
+"""The charts of a study, as Vega-Lite specifications.
+
+The report shows them with what a pointer can do; `as_png` draws them for places that can't.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import vl_convert
+
+from automl.ledger import Row, heads_share, mlp_share
+from automl.pareto import front_of, hypervolume, objectives
+
+Chart = dict[str, Any]
+"""A Vega-Lite specification, whole: its data are in it."""
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+CONFIG = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "gridOpacity": 0.35},
+    "legend": {"orient": "top", "labelFontSize": 12, "labelLimit": 320},
+    "view": {"stroke": None},
+}
+WIDTH, HEIGHT = 640, 300
+VAL, TEST, OTHER = "#1f77b4", "#d95f02", "#8a8a8a"
+
+
+def front_chart(
+    front: list[Row], parent: dict[str, Any], others: Sequence[Row] = (), chosen: str | None = None
+) -> Chart:
+    """mIoU over the encoder's MACs, and below it the layers of the subnet that is clicked on.
+
+    Args:
+        front: rows of `front.parquet`.
+        parent: its own figures.
+        others: evaluated whole on the same supernet, and not on the front.
+        chosen: key of the subnet whose layers are shown first; None: the middle one.
+    """
+    rows = sorted(front, key=lambda row: row["encoder_macs"])
+    first = chosen or rows[len(rows) // 2]["subnet"]
+    points = [
+        {**_described(row, parent), "split": f"front, {split}", "miou": row[f"miou_{split}"]}
+        for row in rows
+        for split in ("val", "test")
+    ]
+    described = _described({**parent, "subnet": "parent, pretrained"}, parent)
+    whole = [
+        {**described, "split": f"front, {split}", "miou": parent[f"miou_{split}"]}
+        for split in ("val", "test")
+    ]
+    tried = [
+        {**_described(row, parent), "split": "tried, val", "miou": row["miou_val"]}
+        for row in others
+    ]
+    x = {
+        "field": "gmacs",
+        "type": "quantitative",
+        "title": "encoder MACs, billions a picture",
+        "scale": {"zero": False, "padding": 12},
+    }
+    y = {
+        "field": "miou",
+        "type": "quantitative",
+        "title": "mIoU",
+        "scale": {"zero": False, "padding": 12},
+    }
+    colour = {
+        "field": "split",
+        "type": "nominal",
+        "title": None,
+        "legend": {"symbolOpacity": 1},
+        "scale": {
+            "domain": ["front, val", "front, test", "tried, val"],
+            "range": [VAL, TEST, OTHER],
+        },
+    }
+    encoding = {"x": x, "y": y, "color": colour, "tooltip": _tooltips(points)}
+    lines = {"data": {"values": points}, "mark": {"type": "line"}, "encoding": encoding}
+    dots = {
+        "data": {"values": points},
+        "mark": {"type": "point", "filled": True, "cursor": "pointer"},
+        "params": [
+            {
+                "name": "chosen",
+                "select": {"type": "point", "fields": ["subnet"], "toggle": False},
+                "value": [{"subnet": first}],
+            }
+        ],
+        "encoding": {
+            **encoding,
+            "opacity": {"value": 1},
+            "size": {"condition": {"param": "chosen", "empty": False, "value": 190}, "value": 70},
+        },
+    }
+    star = {
+        "data": {"values": whole},
+        "mark": {"type": "point", "filled": True, "shape": "diamond", "size": 150, "opacity": 1},
+        "encoding": encoding,
+    }
+    cloud = {
+        "data": {"values": tried},
+        "mark": {"type": "point", "filled": True, "size": 26, "opacity": 0.45},
+        "encoding": encoding,
+    }
+    return _whole(
+        {
+            "vconcat": [
+                {
+                    "width": WIDTH,
+                    "height": HEIGHT,
+                    "layer": [*([cloud] if tried else []), lines, star, dots],
+                },
+                _layers_of_chosen(rows, parent),
+            ]
+        }
+    )
+
+
+def _layers_of_chosen(rows: list[Row], parent: dict[str, Any]) -> Chart:
+    """The layers of the chosen subnet: how much is left of each MLP, and of the heads."""
+    full = dict(zip(parent["layers"], parent["mlp_widths"], strict=True))
+    bars = []
+    for row in rows:
+        widths = dict(zip(row["layers"], row["mlp_widths"], strict=True))
+        heads = dict(zip(row["layers"], row.get("heads") or [], strict=False))
+        for layer, whole in full.items():
+            bars.append(
+                {
+                    "subnet": row["subnet"],
+                    "layer": layer,
+                    "share": widths.get(layer, 0) / whole,
+                    "what": f"{widths[layer]} of {whole} neurons" if layer in widths else "removed",
+                    "heads": f"{heads[layer]}" if layer in heads else "all",
+                }
+            )
+    chosen = {"filter": {"param": "chosen", "empty": False}}
+    return {
+        "title": {
+            "text": "The layers of the subnet that is clicked on: what is left of each MLP",
+            "anchor": "start",
+            "fontSize": 12,
+            "fontWeight": "normal",
+        },
+        "width": WIDTH,
+        "height": 110,
+        "data": {"values": bars},
+        "transform": [chosen],
+        "mark": {"type": "bar", "color": VAL},
+        "encoding": {
+            "x": {
+                "field": "layer",
+                "type": "ordinal",
+                "title": "layer",
+                "axis": {"labelAngle": 0},
+                "scale": {"domain": list(full)},
+            },
+            "y": {
+                "field": "share",
+                "type": "quantitative",
+                "title": None,
+                "axis": {"format": "%", "tickCount": 3},
+                "scale": {"domain": [0, 1]},
+            },
+            "tooltip": [
+                {"field": name, "title": title}
+                for name, title in (
+                    ("subnet", "subnet"),
+                    ("layer", "layer"),
+                    ("what", "MLP"),
+                    ("heads", "heads"),
+                )
+            ],
+        },
+    }
+
+
+def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any]) -> Chart:
+    """Hypervolume over evaluations, a line for each supernet that was searched.
+
+    Args:
+        rows: of the ledger on val, in the order in which they were made.
+        parent: its own figures.
+    """
+    points = []
+    searched = dict.fromkeys(row["weights"] for row in rows)
+    for weights in searched:
+        front: list[tuple[float, float]] = []
+        own = [row for row in rows if row["weights"] == weights]
+        for number, row in enumerate(own, start=1):
+            if not row.get("stopped"):
+                macs = row["encoder_macs"], row["miou_val"], parent["encoder_macs"]
+                points_so_far = [*front, objectives(*macs)]
+                front = front_of(points_so_far, points_so_far)
+            value = hypervolume(front)
+            points.append({"supernet": weights, "evaluations": number, "hypervolume": value})
+    return _whole(
+        {
+            "width": WIDTH,
+            "height": 220,
+            "data": {"values": points},
+            "mark": {"type": "line", "interpolate": "step-after", "point": {"size": 14}},
+            "encoding": {
+                "x": {
+                    "field": "evaluations",
+                    "type": "quantitative",
+                    "title": "subnets evaluated",
+                    "axis": {"tickMinStep": 1},
+                },
+                "y": {
+                    "field": "hypervolume",
+                    "type": "quantitative",
+                    "scale": {"zero": False},
+                },
+                "color": {
+                    "field": "supernet",
+                    "type": "nominal",
+                    "title": "design@steps",
+                    "sort": list(searched),
+                },
+                "tooltip": [
+                    {"field": "supernet", "title": "design@steps"},
+                    {"field": "evaluations"},
+                    {"field": "hypervolume", "format": ".4f"},
+                ],
+            },
+        }
+    )
+
+
+def importance_chart(rows: Sequence[dict[str, Any]]) -> Chart:
+    """Layer by layer what its removal alone costs, and the probability that it is dropped.
+
+    Args:
+        rows: of `importance.parquet`; what was not measured has no panel.
+    """
+    panels = {
+        "miou_lost": "mIoU lost",
+        "embedding_error": "embedding error",
+        "drop_probability": "drop probability",
+    }
+    shown = {name: title for name, title in panels.items() if rows[0][name] is not None}
+    names = ("layer", "attention", *shown)
+    values = [{name: row[name] for name in names} for row in rows]
+    tooltip = [{"field": "layer"}, {"field": "attention"}]
+    tooltip += [{"field": n, "title": title, "format": ".4f"} for n, title in shown.items()]
+    bounded = {"drop_probability": {"scale": {"domain": [0, 1]}}}
+    return _whole(
+        {
+            "data": {"values": values},
+            "vconcat": [
+                {
+                    "width": WIDTH,
+                    "height": 110,
+                    "mark": {"type": "bar"},
+                    "encoding": {
+                        "x": {
+                            "field": "layer",
+                            "type": "ordinal",
+                            "title": "layer" if name == [*shown][-1] else None,
+                            "axis": {"labelAngle": 0},
+                        },
+                        "y": {
+                            "field": name,
+                            "type": "quantitative",
+                            "title": title,
+                            "axis": {"tickCount": 4},
+                            **bounded.get(name, {}),
+                        },
+                        "color": {
+                            "field": "attention",
+                            "type": "nominal",
+                            "title": "attention",
+                            "scale": {"range": [VAL, TEST]},
+                        },
+                        "tooltip": tooltip,
+                    },
+                }
+                for name, title in shown.items()
+            ],
+        }
+    )
+
+
+def latency_chart(rows: Sequence[Row]) -> Chart | None:
+    """Predicted latency beside the measured one; None where none was predicted."""
+    known = [row for row in rows if row.get("latency_predicted_ms") and row.get("latency_ms")]
+    if not known:
+        return None
+    names = ("subnet", "latency_predicted_ms", "latency_ms")
+    values = [{name: row[name] for name in names} for row in known]
+    ends = [f([row[name] for row in known for name in names[1:]]) for f in (min, max)]
+    axes: dict[str, Any] = {
+        "x": {"field": names[1], "type": "quantitative", "title": "predicted, ms"},
+        "y": {"field": names[2], "type": "quantitative", "title": "measured, ms"},
+    }
+    for axis in axes.values():
+        axis["scale"] = {"zero": False}
+    diagonal = [{names[1]: end, names[2]: end} for end in ends]
+    tooltip = [{"field": name, "format": ".1f"} for name in names[1:]]
+    return _whole(
+        {
+            "width": WIDTH,
+            "height": 260,
+            "layer": [
+                {
+                    "data": {"values": diagonal},
+                    "mark": {"type": "line", "color": OTHER, "strokeDash": [4, 4]},
+                    "encoding": axes,
+                },
+                {
+                    "data": {"values": values},
+                    "mark": {"type": "point", "filled": True, "size": 50, "color": VAL},
+                    "encoding": {**axes, "tooltip": [{"field": "subnet"}, *tooltip]},
+                },
+            ],
+        }
+    )
+
+
+def as_png(chart: Chart) -> bytes:
+    """The chart as a picture on white."""
+    config = {**chart["config"], "background": "white"}
+    picture: bytes = vl_convert.vegalite_to_png({**chart, "config": config}, scale=2)
+    return picture
+
+
+def as_svg(chart: Chart) -> str:
+    """The chart as a drawing on white."""
+    config = {**chart["config"], "background": "white"}
+    drawing: str = vl_convert.vegalite_to_svg({**chart, "config": config})
+    return drawing
+
+
+def browser_code() -> str:
+    """The JavaScript that shows charts: `vegaEmbed` and all that it needs."""
+    code: str = vl_convert.javascript_bundle()
+    return code
+
+
+def _whole(chart: Chart) -> Chart:
+    return {"$schema": SCHEMA, "config": CONFIG, **chart}
+
+
+def _described(row: Row, parent: dict[str, Any]) -> dict[str, Any]:
+    """What a pointer is told about a subnet."""
+    told = {
+        "subnet": row["subnet"],
+        "gmacs": row["encoder_macs"] / 1e9,
+        "layers": len(row["layers"]),
+        "mean_mlp": mlp_share(row, parent),
+        "encoder_params": f"{row['encoder_params'] / 1e6:.2f} M",
+        "smaller": 1 - row["encoder_params"] / parent["encoder_params"],
+        "latency_ms": row["latency_ms"],
+    }
+    if row.get("heads"):
+        told["mean_heads"] = heads_share(row, parent["full_heads"])
+    return told
+
+
+def _tooltips(points: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    heads = [{"field": "mean_heads", "title": "mean heads", "format": ".0%"}]
+    return [
+        {"field": "subnet"},
+        {"field": "split"},
+        {"field": "miou", "title": "mIoU", "format": ".3f"},
+        {"field": "layers"},
+        {"field": "mean_mlp", "title": "mean MLP", "format": ".0%"},
+        *(heads if any("mean_heads" in point for point in points) else []),
+        {"field": "encoder_params", "title": "encoder parameters"},
+        {"field": "smaller", "title": "smaller by", "format": ".0%"},
+        {"field": "gmacs", "title": "MACs, billions", "format": ".2f"},
+        {"field": "latency_ms", "title": "latency, ms", "format": ".1f"},
+    ]
