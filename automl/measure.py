@@ -6,7 +6,9 @@ Each function runs as one Ray task and yields as it goes on, so that progress ca
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
+from automl.gallery import draw_gallery
 from automl.ledger import Row
 from automl.workspace import Workspace
 from search_spaces.subnet import Subnet
@@ -16,6 +18,9 @@ from trainables.sam.scores import SCORES
 from trainables.sam.standalone import extract, save_subnet
 from trainables.sam.supernet import Supernet
 from trainables.subnet import score_subnet
+
+GALLERY_PICTURES = 24
+"""The first so many of test, of which the gallery shows a few."""
 
 
 def prioritise(workspace: Workspace) -> Iterator[int]:
@@ -82,6 +87,24 @@ def measure_on_test(workspace: Workspace, weights: Path, front: list[Row]) -> It
         batch_size = workspace.config.evaluation.batch_size
         measured = score_subnet(supernet, subnet, examples, "test", batch_size)
         yield {**measured, "design": row["design"], "weights": row["weights"]}
+
+
+def draw_front_gallery(workspace: Workspace, weights: Path, row: Row) -> Iterator[dict[str, Any]]:
+    """Draw masks of the parent and of a front subnet side by side.
+
+    Args:
+        workspace: of the study.
+        weights: the trained supernet's file.
+        row: the subnet's.
+
+    Yields:
+        Rows of `gallery.parquet`.
+    """
+    limit = min(GALLERY_PICTURES, workspace.picture_limit("test") or GALLERY_PICTURES)
+    examples = workspace.examples("test", limit)
+    batch_size = workspace.config.evaluation.batch_size or examples.batch_size
+    supernet, subnet = load_weights(workspace, weights), Subnet.from_dict(row)
+    yield from draw_gallery(workspace.parent(), supernet, subnet, examples, batch_size)
 
 
 def write_standalone(workspace: Workspace, supernet: Supernet, subnet: Subnet) -> Path:

@@ -1,5 +1,6 @@
 """The report: one self-contained page."""
 
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ def write_report(workspace: Workspace) -> Path:
         read_rows(root / "designs.parquet"),
         workspace.importance(),
         [row for row in read_rows(root / "evaluations.parquet") if row["split"] == "val"],
+        read_rows(root / "gallery.parquet"),
         workspace.config,
         tracking_uri(workspace.config, root),
     )
@@ -48,6 +50,7 @@ def report_page(
     designs: list[dict[str, Any]],
     importance: list[dict[str, Any]],
     evaluations: Sequence[Row],
+    gallery: Sequence[dict[str, Any]],
     config: StudyConfig,
     uri: str,
 ) -> str:
@@ -60,6 +63,7 @@ def report_page(
         designs: rows of `designs.parquet`.
         importance: rows of `importance.parquet`.
         evaluations: rows of the ledger on val, in the order in which they were made.
+        gallery: rows of `gallery.parquet`.
         config: of the study.
         uri: where MLflow keeps its runs.
     """
@@ -75,7 +79,7 @@ def report_page(
         if not row["stopped"] and (row["subnet"], row["weights"]) not in on_front
     ]
     charts = {
-        "front": front_chart(front, parent, others),
+        "front": front_chart(front, parent, others, gallery[0]["subnet"] if gallery else None),
         "hypervolume": hypervolume_chart(evaluations, parent),
         "importance": importance_chart(importance),
         "latency": latency_chart(last),
@@ -92,6 +96,10 @@ def report_page(
         elastic_heads=config.designs.space.has_elastic_heads,
         designs=best_first(designs),
         importance=importance,
+        gallery=[
+            {**row, **{name: _data_uri(row[name]) for name in ("parent", "masks")}}
+            for row in gallery
+        ],
         evaluated=len(last),
         stopped=sum(bool(row["stopped"]) for row in last),
         config=config.model_dump(mode="json"),
@@ -99,3 +107,7 @@ def report_page(
         tracking_uri=uri,
     )
     return page
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

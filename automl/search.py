@@ -243,6 +243,11 @@ def front_hypervolume(workspace: Workspace, front: list[Row]) -> float:
     return hypervolume(_points(workspace, front))
 
 
+def balanced(workspace: Workspace, front: list[Row]) -> Row:
+    """The subnet of a front that by itself dominates the largest area: MACs saved times mIoU."""
+    return max(front, key=lambda row: front_hypervolume(workspace, [row]))
+
+
 def _points(workspace: Workspace, rows: list[Row]) -> list[tuple[float, float]]:
     parent = workspace.parent_costs["encoder_macs"]
     return [objectives(row["encoder_macs"], row["miou_val"], parent) for row in rows]

@@ -13,6 +13,7 @@ from automl.cluster import concurrent_designs, run_task
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import copy_whole, write_json
+from automl.gallery import SCHEMA as GALLERY
 from automl.halving import best_records
 from automl.ledger import SCHEMA, Row, read_rows, write_rows
 from automl.output import release_output
@@ -20,7 +21,7 @@ from automl.preparing import bring_data
 from automl.progress import StageProgress
 from automl.reach import check_reachable
 from automl.report import write_report
-from automl.search import front_hypervolume, front_rows, stopping_metrics
+from automl.search import balanced, front_hypervolume, front_rows, stopping_metrics
 from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -185,6 +186,9 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
         write_rows([*on_val, *on_test.values()], ledger)
         share.update(done, len(todo), f"test, subnet {done}/{len(todo)}")
     table = [{**row, "miou_test": on_test[row["subnet"]]["miou_test"]} for row in front]
+    arguments = (workspace, workspace.root / "supernet" / WEIGHTS, balanced(workspace, table))
+    drawn = run_task(measure.draw_front_gallery, workspace.config.resources, *arguments)
+    write_rows(drawn, workspace.root / "gallery.parquet", GALLERY)
     write_rows(table, workspace.root / "front.parquet", FRONT)
 
 

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -53,6 +54,16 @@ DESIGN = {
     "hypervolume": 0.4321,
     "front_size": 2,
 }
+GALLERY = [
+    {
+        "subnet": "aaaa",
+        "objects": 3,
+        "miou_parent": 0.5,
+        "miou_subnet": 0.75,
+        "parent": b"parents",
+        "masks": b"subnets",
+    }
+]
 
 
 class Page(HTMLParser):
@@ -71,7 +82,7 @@ class Page(HTMLParser):
 def page_of(front: list[dict[str, Any]] = FRONT, **config: Any) -> str:
     settings = StudyConfig(**config)
     return report_page(
-        "mine", front, PARENT, [DESIGN], IMPORTANCE, EVALUATED, settings, "sqlite:///m.db"
+        "mine", front, PARENT, [DESIGN], IMPORTANCE, EVALUATED, GALLERY, settings, "sqlite:///m.db"
     )
 
 
@@ -87,7 +98,7 @@ def test_the_page_has_picture_and_figures_and_needs_nothing_else() -> None:
     page = Page()
     page.feed(text)
     assert {*charts_of(text)} == {"front", "hypervolume", "importance"} <= page.ids
-    assert page.sources == []
+    assert [source[:23] for source in page.sources] == ["data:image/jpeg;base64,"] * 2
     assert page.tags.count("script") == 3
     for shown in ("aaaa", "bbbb", "0.612", "0.4321", "dddd"):
         assert shown in text
@@ -119,7 +130,9 @@ def test_equal_results_make_equal_pages() -> None:
 def test_worth_that_was_not_measured_is_left_out() -> None:
     rows = [{**row, "miou_lost": None} for row in IMPORTANCE]
     settings = StudyConfig(prioritise={"worth": "embedding"})
-    text = report_page("mine", FRONT, PARENT, [DESIGN], rows, EVALUATED, settings, "sqlite:///m.db")
+    text = report_page(
+        "mine", FRONT, PARENT, [DESIGN], rows, EVALUATED, GALLERY, settings, "sqlite:///m.db"
+    )
     assert "follow from the embedding error" in text
     assert "None" not in text[: text.index("<script")]
     (chart,) = (c for name, c in charts_of(text).items() if name == "importance")
@@ -139,12 +152,19 @@ def test_the_page_says_how_many_subnets_were_evaluated_and_shows_the_whole_ones(
     assert [point["subnet"] for point in cloud] == ["cccc"]
 
 
+def test_pictures_are_shown_with_what_the_subnet_gains() -> None:
+    text = page_of()
+    for jpeg in (b"parents", b"subnets"):
+        assert base64.b64encode(jpeg).decode() in text
+    assert "(+0.250)" in text
+
+
 def test_latency_has_a_chart_where_it_was_predicted() -> None:
     assert 'id="latency"' not in page_of()
     predicted = [{**row, "latency_predicted_ms": 2.5} for row in EVALUATED]
     settings = StudyConfig()
     text = report_page(
-        "mine", FRONT, PARENT, [DESIGN], IMPORTANCE, predicted, settings, "sqlite:///m.db"
+        "mine", FRONT, PARENT, [DESIGN], IMPORTANCE, predicted, [], settings, "sqlite:///m.db"
     )
     assert 'id="latency"' in text
     assert "latency" in charts_of(text)

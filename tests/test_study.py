@@ -50,6 +50,7 @@ CONTRACT = {
     "designs.parquet",
     "evaluations.parquet",
     "front.parquet",
+    "gallery.parquet",
     "importance.parquet",
     "parent.json",
     "report.html",
