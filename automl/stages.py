@@ -199,6 +199,13 @@ def report(workspace: Workspace, share: StageProgress) -> None:
     for done, row in enumerate(front, start=1):
         tracking.log_subnet(row, parent, workspace.root / "subnets" / row["subnet"])
         share.update(done, len(front) + 1, f"MLflow, subnet {done}/{len(front)}")
+    tracking.name_models(
+        {
+            "best": max(front, key=lambda row: row["miou_val"])["subnet"],
+            "balanced": balanced(workspace, front)["subnet"],
+            "smallest": min(front, key=lambda row: row["encoder_params"])["subnet"],
+        }
+    )
     hypervolume = front_hypervolume(workspace, front)
     tracking.log_study(front, parent, hypervolume, as_png(front_chart(front, parent)))
     shutil.rmtree(workspace.work, ignore_errors=True)

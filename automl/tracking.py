@@ -29,6 +29,8 @@ from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from search_spaces.subnet import Subnet
 
 RUNNING = RunStatus.to_string(RunStatus.RUNNING)
+VERSION = "nas.version"
+"""A tag of a subnet's run: which version of the study's registered model it is."""
 REQUIREMENTS = (
     "torch",
     "segment-anything",
@@ -152,8 +154,19 @@ class Tracking:
         run = self._find_or_make("subnet", row["subnet"], name)
         if run.info.status == RUNNING:
             self._finish(run, parameters, subnet_metrics(row))
-        if not run.data.tags.get("nas.model"):
+        if VERSION not in run.data.tags:
             self._log_model(run.info.run_id, folder)
+
+    def name_models(self, aliases: dict[str, str]) -> None:
+        """Give models of the front a name in the registry, such as `models:/STUDY@best`.
+
+        Args:
+            aliases: to the key of a subnet that was logged.
+        """
+        for alias, subnet in aliases.items():
+            run = self._find_or_make("subnet", subnet, subnet)
+            version = run.data.tags[VERSION]
+            self._client.set_registered_model_alias(self._output.name, alias, version)
 
     def log_study(
         self, front: list[Row], parent: dict[str, Any], hypervolume: float, picture: bytes
@@ -232,8 +245,9 @@ class Tracking:
         with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
             # The signature is given, so it need not be inferred from an example.
             warnings.filterwarnings("ignore", message=".*An input example was not provided")
-            mlflow.pyfunc.log_model(
+            logged = mlflow.pyfunc.log_model(
                 name="model",
+                registered_model_name=self._output.name,
                 python_model=serving.__file__,
                 artifacts={"subnet": str(folder)},
                 code_paths=[_package(search_spaces), _package(trainables)],
@@ -242,7 +256,7 @@ class Tracking:
                 ],
                 signature=SIGNATURE,
             )
-        self._client.set_tag(run_id, "nas.model", "logged")
+        self._client.set_tag(run_id, VERSION, logged.registered_model_version)
 
 
 def subnet_metrics(row: Row) -> dict[str, float]:

@@ -268,8 +268,19 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
         assert {"depth", "mlp_ratio_mean", "encoder_params_m"} <= set(run.data.params)
         assert {"miou_val", "miou_test", "latency_ms", "encoder_macs_g"} <= set(run.data.metrics)
 
+    named = {
+        alias: client.get_run(client.get_model_version_by_alias("study", alias).run_id)
+        for alias in ("best", "balanced", "smallest")
+    }
+    by_key = {row["subnet"]: row for row in front}
+    shown = {alias: by_key[run.data.tags["nas.key"]] for alias, run in named.items()}
+    assert shown["best"]["miou_val"] == max(row["miou_val"] for row in front)
+    assert shown["smallest"]["encoder_params"] == min(row["encoder_params"] for row in front)
+    (drawn,) = {row["subnet"] for row in rows(whole / "gallery.parquet")}
+    assert shown["balanced"]["subnet"] == drawn
+
     mlflow.set_tracking_uri(uri)
-    model = mlflow.pyfunc.load_model(f"runs:/{subnets[0].info.run_id}/model")
+    model = mlflow.pyfunc.load_model("models:/study@balanced")
     picture = Pictures(whole / "data" / "test.parquet")[0]
     encoded = io.BytesIO()
     Image.fromarray(picture.pixels).save(encoded, "PNG")
@@ -279,7 +290,7 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     mask = coco_mask.decode(
         {"size": [answer["height"], answer["width"]], "counts": answer["mask"].encode()}
     )
-    predictor = SamPredictor(load_subnet(whole / "subnets" / subnets[0].data.tags["nas.key"]))
+    predictor = SamPredictor(load_subnet(whole / "subnets" / drawn))
     predictor.set_image(picture.pixels)
     masks, scores, _ = predictor.predict(box=np.array(asked[0]["box"]))
     assert (mask.astype(bool) == masks[scores.argmax()]).all()
