@@ -333,7 +333,7 @@ def as_svg(chart: Chart) -> str:
 
 def browser_code() -> str:
     """The JavaScript that shows charts: `vegaEmbed` and all that it needs."""
-    code: str = vl_convert.javascript_bundle()
+    code: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return code
 
 

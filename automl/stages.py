@@ -186,8 +186,13 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
         write_rows([*on_val, *on_test.values()], ledger)
         share.update(done, len(todo), f"test, subnet {done}/{len(todo)}")
     table = [{**row, "miou_test": on_test[row["subnet"]]["miou_test"]} for row in front]
-    arguments = (workspace, workspace.root / "supernet" / WEIGHTS, balanced(workspace, table))
-    drawn = run_task(measure.draw_front_gallery, workspace.config.resources, *arguments)
+    drawn = run_task(
+        measure.draw_front_gallery,
+        workspace.config.resources,
+        workspace,
+        workspace.root / "supernet" / WEIGHTS,
+        balanced(workspace, table),
+    )
     write_rows(drawn, workspace.root / "gallery.parquet", GALLERY)
     write_rows(table, workspace.root / "front.parquet", FRONT)
 

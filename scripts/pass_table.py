@@ -5,12 +5,15 @@
 Every row prunes the same trained network to the same share of its MACs on the same train split, and
 fine-tunes what is left for the same number of steps; it is measured on val after pruning and after
 fine-tuning, and once on test. PASS's mask stage and the baselines' sparse learning take the same
-number of steps. A row that is done is kept in the output directory and not repeated; one that was
-stopped starts anew. The tables of docs/results.md are printed from what is there.
+number of steps; in the latter the network's weights learn, too. With `--adapt-epochs` the network
+is fine-tuned before any row: its weights may come from other pictures than these. A row that is
+done is kept in the output directory and not repeated; one that was stopped starts anew. The tables
+of docs/results.md are printed from what is there.
 """
 
 import argparse
 import copy
+import itertools
 import json
 import statistics
 import time
@@ -33,10 +36,10 @@ from trainables.channel_pruning.data.image_set import ImageSet
 from trainables.channel_pruning.data.reading import read_images
 from trainables.channel_pruning.evaluation import accuracy, recalibrate
 from trainables.channel_pruning.fine_tuning import FineTuneSettings, fine_tune
-from trainables.channel_pruning.groups import Kept
+from trainables.channel_pruning.groups import ChannelGroup, Kept
 from trainables.channel_pruning.hypernetwork import HyperNetwork, HyperSettings
 from trainables.channel_pruning.mask_training import MaskSettings, train_masks
-from trainables.channel_pruning.networks import load_network
+from trainables.channel_pruning.networks import build_network, load_network
 from trainables.channel_pruning.prompt import PromptSettings
 from trainables.channel_pruning.prunable import Prunable
 from trainables.channel_pruning.scoring import find_channels
@@ -56,7 +59,15 @@ class Trial:
     seed: int
     steps: int
     hypernetwork: Path
-    transferred: Path | None
+    transfer: "Transfer | None"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A hypernetwork that was trained on another network."""
+
+    weights: Path
+    groups: Sequence[ChannelGroup]
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def by_pass(
     """Train prompt and hypernetwork, then remove the channels."""
     start, prunable = time.perf_counter(), trial.prunable
     budget = Budget.model_validate({"share": trial.share, "allocation": allocation})
-    hypernetwork = HyperNetwork(hyper, prunable.widths, SIZE, seed=trial.seed)
+    hypernetwork = HyperNetwork(hyper, prunable.groups, SIZE, seed=trial.seed)
     hypernetwork.to(device_of(prunable.network))
     losses: list[float] = []
     selection = train_masks(
@@ -103,10 +114,10 @@ def by_pass(
 
 def by_transfer(trial: Trial, hyper: HyperSettings) -> Found:
     """Reuse the prompt and hypernetwork of another network as they are."""
-    assert trial.transferred is not None
+    assert trial.transfer is not None
     start, prunable = time.perf_counter(), trial.prunable
-    hypernetwork = HyperNetwork(hyper, prunable.widths, SIZE, seed=trial.seed)
-    hypernetwork.load_state_dict(load_file(trial.transferred))
+    hypernetwork = HyperNetwork(hyper, trial.transfer.groups, SIZE, seed=trial.seed)
+    hypernetwork.load_state_dict(load_file(trial.transfer.weights))
     hypernetwork.to(device_of(prunable.network))
     selection = find_channels(hypernetwork, prunable, Budget(share=trial.share))
     kept = selection.kept(prunable.groups)
@@ -130,11 +141,11 @@ def by_baseline(trial: Trial, method: Method) -> Found:
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table; `own` says that it needs another network's hypernetwork."""
+    """One line of the table; `transfers` says that it needs another network's hypernetwork."""
 
     name: str
     prune: Prune
-    own: bool = True
+    transfers: bool = False
 
 
 REFERENCE = HyperSettings()
@@ -151,9 +162,10 @@ VARIANTS = [
     ),
     Variant("PASS, uniform", partial(by_pass, hyper=REFERENCE, allocation="uniform")),
     Variant("PASS, no weight statistics", partial(by_pass, hyper=HyperSettings(statistics=()))),
-    Variant("PASS, transferred", partial(by_transfer, hyper=REFERENCE), own=False),
+    Variant("PASS, transferred", partial(by_transfer, hyper=REFERENCE), transfers=True),
 ]
-SHORT = {variant.name: f"{i:02d}" for i, variant in enumerate(VARIANTS)}
+NUMBERS = {variant.name: f"{i:02d}" for i, variant in enumerate(VARIANTS)}
+"""Of variants, in the names of files."""
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -166,7 +178,7 @@ def measured(network: nn.Module, images: ImageSet) -> float:
     return accuracy(network.eval(), images, image_size=SIZE, device=device_of(network))
 
 
-def run(variant: Variant, trial: Trial, tuning: FineTuneSettings, steps: int) -> dict[str, Any]:
+def run(variant: Variant, trial: Trial, steps: int) -> dict[str, Any]:
     """Prune, fine-tune and measure one row."""
     found = variant.prune(trial)
     network, whole = found.network, trial.prunable.network
@@ -176,7 +188,7 @@ def run(variant: Variant, trial: Trial, tuning: FineTuneSettings, steps: int) ->
     fine_tune(
         network,
         trial.images["train"],
-        tuning,
+        FineTuneSettings(batch_size=BATCH),
         steps=steps,
         horizon=steps,
         image_size=SIZE,
@@ -217,11 +229,15 @@ def spread(values: Sequence[float], scale: float = 100) -> str:
 def table(folder: Path, share: float) -> Table:
     """Means over seeds, and the spread where there are several."""
     found = [row for row in rows(folder) if row["share"] == share]
-    title = f"{share:.0%} of the MACs: accuracy, %"
+    title = (
+        f"{share:.0%} of the MACs: MACs that are left, accuracy on val when pruned, "
+        "on val and test when fine-tuned (all %), seconds of pruning"
+    )
     shown = Table(title=title, title_justify="left")
-    names = ("variant", "seeds", "MACs left", "val, pruned", "val, tuned", "test, tuned", "s")
+    names = ("variant", "seeds", "MACs", "pruned", "val", "test", "s")
     for name in names:
-        shown.add_column(name, justify="left" if name == "variant" else "right")
+        first = name == "variant"
+        shown.add_column(name, justify="left" if first else "right", no_wrap=True)
     for variant in VARIANTS:
         own = [row for row in found if row["variant"] == variant.name]
         if own:
@@ -232,14 +248,43 @@ def table(folder: Path, share: float) -> Table:
     return shown
 
 
-def prepared(data: Path) -> Images:
-    """The three splits in memory: val is a fifth of the published train split."""
+def prepared(data: Path, most: int | None) -> Images:
+    """The three splits in memory; where val is not given it is a fifth of train."""
     found = read_images(data, SplitRule(val=0.2, test=0.2))
+    if most is not None:
+        found = {
+            split: images.subset(range(0, len(images), max(1, len(images) // most)))
+            for split, images in found.items()
+        }
     return {split: images.in_memory(SIZE) for split, images in found.items()}
 
 
-def main() -> None:
-    """Measure what is missing, then print the tables."""
+def start(arguments: argparse.Namespace, images: Images, epoch: int) -> Prunable:
+    """The network that all rows start from, first trained on these pictures where that is asked."""
+    network = load_network(arguments.network, arguments.weights, len(images["train"].classes))
+    network.to(arguments.device)
+    adapted = arguments.output / "start.safetensors"
+    if arguments.adapt_epochs and not adapted.exists():
+        steps = round(arguments.adapt_epochs * epoch)
+        fine_tune(
+            network,
+            images["train"],
+            FineTuneSettings(batch_size=BATCH, recalibration=0),
+            steps=steps,
+            horizon=steps,
+            image_size=SIZE,
+            seed=0,
+        )
+        save_file(network.state_dict(), adapted)
+    if arguments.adapt_epochs:
+        network.load_state_dict(load_file(adapted))
+    figures = {split: measured(network, part) for split, part in images.items()}
+    (arguments.output / "unpruned.json").write_text(json.dumps(figures))
+    return Prunable.of(network, SIZE)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--network", default="resnet20")
@@ -247,62 +292,57 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.3])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--adapt-epochs", type=float, default=0, help="before any pruning")
     parser.add_argument("--mask-epochs", type=float, default=30)
     parser.add_argument("--tuning-epochs", type=float, default=30)
-    parser.add_argument("--only", nargs="+", help="names of variants", choices=list(SHORT))
+    parser.add_argument("--only", nargs="+", help="names of variants", choices=list(NUMBERS))
     parser.add_argument("--transfer", type=Path, help="output directory of another network")
+    parser.add_argument("--transfer-network", default="resnet20", help="which network that is")
     parser.add_argument("--pictures", type=int, help="of each split at most, to try the script")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what is missing, then print the tables."""
+    arguments = parsed()
     torch.set_num_threads(arguments.threads)
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
-    images = prepared(arguments.data)
-    if arguments.pictures:
-        images = {
-            split: part.subset(range(0, len(part), max(1, len(part) // arguments.pictures)))
-            for split, part in images.items()
-        }
-    network = load_network(arguments.network, arguments.weights, len(images["train"].classes))
-    prunable = Prunable.of(network.to(arguments.device), SIZE)
+    images = prepared(arguments.data, arguments.pictures)
     epoch = max(1, len(images["train"]) // BATCH)
-    steps, tuning_steps = (
-        round(epochs * epoch) for epochs in (arguments.mask_epochs, arguments.tuning_epochs)
-    )
-    tuning = FineTuneSettings(batch_size=BATCH)
-    unpruned = folder / "unpruned.json"
-    if not unpruned.exists():
-        figures = {split: measured(network, part) for split, part in images.items()}
-        unpruned.write_text(json.dumps(figures))
-    for seed in range(arguments.seeds):
-        for share in arguments.shares:
-            for variant in VARIANTS:
-                if arguments.only and variant.name not in arguments.only:
-                    continue
-                if not variant.own and arguments.transfer is None:
-                    continue
-                name = f"{seed}-{round(100 * share)}-{SHORT[variant.name]}"
-                path = folder / f"row-{name}.json"
-                if path.exists():
-                    continue
-                reference = f"hyper-{seed}-{round(100 * share)}-{SHORT['PASS']}.safetensors"
-                trial = Trial(
-                    prunable,
-                    images,
-                    share,
-                    seed,
-                    steps,
-                    folder / f"hyper-{name}.safetensors",
-                    arguments.transfer / reference if arguments.transfer else None,
-                )
-                row = run(variant, trial, tuning, tuning_steps)
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(row))
-                part.rename(path)
-                print(f"{path.name}: {row['variant']} test {row['tuned_test']:.4f}", flush=True)
+    prunable = start(arguments, images, epoch)
+    others: Sequence[ChannelGroup] = ()
+    if arguments.transfer:
+        other = build_network(arguments.transfer_network, len(images["train"].classes))
+        others = Prunable.of(other, SIZE).groups
+    for seed, share, variant in itertools.product(
+        range(arguments.seeds), arguments.shares, VARIANTS
+    ):
+        asked = not arguments.only or variant.name in arguments.only
+        name = f"{seed}-{round(100 * share)}"
+        path = folder / f"row-{name}-{NUMBERS[variant.name]}.json"
+        if not asked or path.exists() or (variant.transfers and not others):
+            continue
+        trial = Trial(
+            prunable,
+            images,
+            share,
+            seed,
+            round(arguments.mask_epochs * epoch),
+            folder / f"hyper-{name}-{NUMBERS[variant.name]}.safetensors",
+            Transfer(arguments.transfer / f"hyper-{name}-00.safetensors", others)
+            if others
+            else None,
+        )
+        row = run(variant, trial, round(arguments.tuning_epochs * epoch))
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(row))
+        part.rename(path)
+        print(f"{path.name}: {row['variant']} test {row['tuned_test']:.4f}", flush=True)
     console = Console()
-    console.print(f"unpruned: {json.loads(unpruned.read_text())}")
+    console.print(f"unpruned: {json.loads((folder / 'unpruned.json').read_text())}")
     for share in arguments.shares:
         console.print(table(folder, share))
 

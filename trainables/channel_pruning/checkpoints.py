@@ -1,0 +1,52 @@
+"""Checkpoints of a training: weights, the optimiser's state, and a few values."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from search_spaces.errors import InputError
+
+WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.pt", "state.json"
+
+Report = Callable[[dict[str, Any], Path | None], None]
+"""Called after each step with the metrics, and with a folder to keep where a checkpoint is due."""
+
+
+def save_checkpoint(
+    module: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], folder: Path
+) -> None:
+    """Write a training into a folder, which must exist.
+
+    Args:
+        module: what is trained.
+        optimiser: of its weights.
+        state: JSON; under `key` what the training is one of.
+    """
+    weights = {name: t.detach().contiguous() for name, t in module.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    torch.save(optimiser.state_dict(), folder / OPTIMISER)
+    (folder / STATE).write_text(json.dumps(state, indent=2) + "\n")
+
+
+def load_checkpoint(
+    module: nn.Module, optimiser: torch.optim.Optimizer, key: str, folder: Path
+) -> dict[str, Any]:
+    """Put weights and the optimiser's state in place; returns the values.
+
+    Raises:
+        InputError: the checkpoint is another training's.
+    """
+    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    if state["key"] != key:
+        raise InputError(
+            f"{folder}: the checkpoint is of the training {state['key']}, not {key}; "
+            "train anew in another output directory"
+        )
+    module.load_state_dict(load_file(folder / WEIGHTS))
+    optimiser.load_state_dict(torch.load(folder / OPTIMISER, weights_only=True))
+    return state

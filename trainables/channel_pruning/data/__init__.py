@@ -1,0 +1,1 @@
+"""Pictures with classes: readers of published layouts, and batches."""
