@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console
 
-from automl.config import StudyConfig, load_config
-from automl.latency import latency_notes, latency_table
+from automl.best import best_subnet, parse_bound
+from automl.config import StudyConfig, check_config, load_config
+from automl.export import check_format, export_subnet, export_summary
+from automl.latency import front_latency_table, latency_notes, latency_table
 from automl.output import CONFIG
 from automl.preparing import prepare_to
 from automl.study import Study
@@ -191,7 +194,8 @@ def latency(
     value = study.latency(threads)
     where = f"The table: {study.output / 'latency.json'}"
     value = {"output": str(study.output), **value}
-    _show(as_json, value, latency_table(value), latency_notes(value), where)
+    front = [front_latency_table(value)] if value["front"] else []
+    _show(as_json, value, latency_table(value), *front, latency_notes(value), where)
 
 
 @app.command(epilog="Example: supersam prioritise --output runs/a")
@@ -282,18 +286,86 @@ def evaluate(
     _show(as_json, value, *evaluation_tables(value))
 
 
-@app.command(epilog="Example: supersam export --output runs/a --subnet KEY")
+@app.command(epilog="Example: supersam export --best 'encoder_params<=50%' --to onnx")
 def export(
-    subnet: Annotated[str, typer.Option(help="The key of a subnet of the final supernet.")],
-    overrides: Overrides = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SUBNET|KEY=VALUE",
+            help="The key of a subnet; keys of the configuration, such as seed=1.",
+        ),
+    ] = None,
     config: Config = QUICK_START,
     output: Output = None,
+    subnet: Annotated[
+        str | None, typer.Option(help="The key, one of subnets/ or any of the final supernet.")
+    ] = None,
+    best: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COST<=BOUND",
+            help="Instead of a key, once or more: the front's best subnet that keeps these bounds, "
+            "counts or shares of the parent, such as encoder_params<=50% or latency_ms<=40.",
+        ),
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="safetensors, onnx, or torch (torch.export's .pt2).")
+    ] = "safetensors",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit weights, for onnx; measures what mIoU they cost.")
+    ] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write to; one in subnets/KEY of the study if not given."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier export.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write any evaluated subnet of the final supernet as a model of its own."""
-    study = _study(config, output, overrides)
-    folder = study.export(subnet)
-    _show(as_json, {"subnet": subnet, "folder": str(folder)}, f"{folder}")
+    """Write a subnet as a model of its own, in a form that runs elsewhere.
+
+    Any subnet that was evaluated on the final supernet is there as safetensors. As onnx or torch,
+    it is checked against the model itself on a picture.
+    """
+    keys = [word for word in words or () if "=" not in word]
+    overrides = [word for word in words or () if "=" in word]
+    check_format(to, int8)
+    study = _there(config, output, overrides)
+    key = _one_subnet(study, keys + ([subnet] if subnet else []), best or [])
+    if not (study.output / "subnets" / key).is_dir():
+        study.export(key)
+    value = export_subnet(
+        study.workspace,
+        key,
+        to=to,
+        int8=int8,
+        into=into,
+        overwrite=overwrite,
+        console=Console(stderr=True),
+    )
+    _show(as_json, value, export_summary(value))
+
+
+def _there(config: Path, output: Path | None, overrides: list[str]) -> Study:
+    """As `_study`; a directory that alone is named says what its study's configuration is."""
+    if output is None or overrides or config != QUICK_START or not (output / CONFIG).is_file():
+        return _study(config, output, overrides)
+    written = yaml.safe_load((output / CONFIG).read_text())
+    values = {key: value for key, value in written.items() if key != "hash"}
+    return Study(check_config(values, str(output / CONFIG)), output)
+
+
+def _one_subnet(study: Study, keys: list[str], best: list[str]) -> str:
+    """The key that is given, or that of the front's best subnet within bounds."""
+    if len(keys) + bool(best) != 1:
+        raise InputError("--best: give it or the key of one subnet, and not both")
+    if keys:
+        return keys[0]
+    bounds = [parse_bound(expression) for expression in best]
+    found = study.result()
+    key: str = best_subnet(found.front, found.parent, bounds)["subnet"]
+    return key
 
 
 @app.command(epilog="Example: supersam report --output runs/a")

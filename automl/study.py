@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from automl import measure, stages
+from automl.best import best_subnet
 from automl.cluster import connect
 from automl.config import StudyConfig
 from automl.evaluation import check_split, evaluate, find_model
@@ -40,6 +41,17 @@ class StudyResult:
     parent: dict[str, Any]
     designs: list[dict[str, Any]]
     front: list[Row]
+
+    def best(self, **bounds: float | str) -> Row:
+        """The subnet of the front with the highest mIoU on val that keeps bounds.
+
+        Args:
+            bounds: by cost, as constraints are written: `encoder_params="50%"`, `latency_ms=40`.
+
+        Raises:
+            InputError: a cost is unknown, a bound is none, or no subnet keeps them all.
+        """
+        return best_subnet(self.front, self.parent, bounds.items())
 
 
 class Study:

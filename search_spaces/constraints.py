@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from search_spaces.errors import InputError
 
-CONSTRAINED = ("params", "encoder_params", "encoder_macs")
-"""The costs that follow from a subnet's shape alone, on every machine."""
 FORMS = (
     "a count such as 3000000 or a share of the parent such as 50%, alone or behind <= for a "
     "ceiling, behind >= for a floor, or two of them such as 30%..50%"

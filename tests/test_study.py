@@ -296,6 +296,17 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     assert (mask.astype(bool) == masks[scores.argmax()]).all()
 
 
+def test_the_result_names_the_best_subnet_within_bounds(
+    whole: Path, front: list[dict[str, Any]]
+) -> None:
+    result = Study(load_config(PROJECT / "configs" / "quickstart.yaml", SMALL), whole).result()
+    assert result.best()["miou_val"] == max(row["miou_val"] for row in front)
+    smallest = min(row["encoder_params"] for row in front)
+    assert result.best(encoder_params=smallest)["encoder_params"] == smallest
+    with pytest.raises(InputError, match="none of the front"):
+        result.best(encoder_params="1%")
+
+
 def test_any_evaluated_subnet_can_be_exported(whole: Path, front: list[dict[str, Any]]) -> None:
     study = Study(load_config(PROJECT / "configs" / "quickstart.yaml", SMALL), whole)
     on_front = {row["subnet"] for row in front}
