@@ -1,6 +1,8 @@
 """Whose output directory it is, and whether a study's inputs can be used: before anything runs."""
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import yaml
 
@@ -48,6 +50,26 @@ def claim_output(workspace: Workspace) -> None:
     workspace.root.mkdir(parents=True, exist_ok=True)
     values = {**workspace.config.model_dump(mode="json"), "hash": workspace.config.key}
     write_text(yaml.safe_dump(values, sort_keys=False), path)
+
+
+@contextmanager
+def held_output(workspace: Workspace) -> Iterator[None]:
+    """While a process runs a study in its directory, no other one does.
+
+    The lock is the operating system's, on `config.yaml`: a process that is killed holds nothing.
+
+    Raises:
+        InputError: another process has it.
+    """
+    with (workspace.root / CONFIG).open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"--output: another process is running the study in {workspace.root}; wait for "
+                "it, or give another directory"
+            ) from None
+        yield
 
 
 def release_output(workspace: Workspace) -> None:

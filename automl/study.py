@@ -1,6 +1,7 @@
 """A study: its stages, each alone or all together, and its result. This is the Python API."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from automl.config import StudyConfig
 from automl.evaluation import check_split, evaluate, find_model
 from automl.latency import measure_latency
 from automl.ledger import Row, read_rows
-from automl.output import check_inputs, check_output, claim_output, data_source
+from automl.output import (
+    check_inputs,
+    check_output,
+    claim_output,
+    data_source,
+    held_output,
+)
 from automl.profile import profile
 from automl.progress import StudyProgress
 from automl.report import write_report
@@ -103,6 +110,10 @@ class Study:
         if todo:
             check_inputs(self.workspace, todo)
             claim_output(self.workspace)
+        with held_output(self.workspace) if todo else nullcontext():
+            self._run_stages(names, todo)
+
+    def _run_stages(self, names: Sequence[str], todo: Sequence[str]) -> None:
         if set(todo) - {"data"}:
             connect(self.config.resources)
         with StudyProgress(stages.stage_costs(self.workspace), self._console) as progress:
