@@ -383,8 +383,11 @@ def report(
     _show(as_json, value, front_table(result.front, result.parent), f"Report: {path}")
 
 
+STOPPED = 130
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 2 the user's mistake."""
+    """Run the command line; returns the exit status: 0 done, 2 the user's mistake, 130 stopped."""
     try:
         status = app(arguments, standalone_mode=False)
     except InputError as error:
@@ -396,4 +399,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"supersam: {error.format_message()}", file=sys.stderr)
         return 2
+    if status == STOPPED:  # what typer makes of KeyboardInterrupt
+        print("supersam: stopped; the same command goes on where it was", file=sys.stderr)
     return status if isinstance(status, int) else 0

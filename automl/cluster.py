@@ -2,8 +2,11 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
@@ -19,6 +22,7 @@ WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a training starts seconds earlier
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and MLflow hold the results
     "RAY_AIR_NEW_OUTPUT": "0",  # progress is shown by us, not by Tune
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # what was done is on disk; Tune need not save it as well
 }
 Node = dict[str, float]
 """What a node of the cluster has, by Ray's names: CPU, GPU, …"""
@@ -32,6 +36,14 @@ def connect(resources: ResourcesConfig) -> None:
     """
     join(resources)
     check_resources(resources, _nodes())
+    # Ray has set its own, which ends a process without a word.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """A signal to end is answered like Ctrl+C."""
+    raise KeyboardInterrupt
 
 
 def join(resources: ResourcesConfig) -> None:

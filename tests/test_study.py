@@ -323,6 +323,21 @@ def test_any_evaluated_subnet_can_be_exported(whole: Path, front: list[dict[str,
         study.export("0123456789ab")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_study_ends_in_order_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path / "study")
+    wait_for(lambda: (tmp_path / "study" / "importance.parquet").exists(), process)
+    process.send_signal(number)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "supersam: stopped; the same command goes on where it was"
+    assert "Traceback" not in err
+
+
 def test_every_stage_has_a_weight_in_the_progress(tmp_path: Path) -> None:
     study = Study(load_config(PROJECT / "configs" / "quickstart.yaml", SMALL), tmp_path / "new")
     assert list(stage_costs(study.workspace)) == list(STAGES)
