@@ -25,10 +25,20 @@ WIDTH, HEIGHT = 640, 300
 VAL, TEST, OTHER = "#1f77b4", "#d95f02", "#8a8a8a"
 
 
-def front_chart(
+def front_chart(front: list[Row], parent: dict[str, Any]) -> Chart:
+    """mIoU over the encoder's MACs, on both splits.
+
+    Args:
+        front: rows of `front.parquet`.
+        parent: its own figures.
+    """
+    return _whole(_front_panel(front, parent, []))
+
+
+def front_explorer(
     front: list[Row], parent: dict[str, Any], others: Sequence[Row] = (), chosen: str | None = None
 ) -> Chart:
-    """mIoU over the encoder's MACs, and below it the layers of the subnet that is clicked on.
+    """The front, and below it the layers of the subnet that is clicked on.
 
     Args:
         front: rows of `front.parquet`.
@@ -37,83 +47,72 @@ def front_chart(
         chosen: key of the subnet whose layers are shown first; None: the middle one.
     """
     rows = sorted(front, key=lambda row: row["encoder_macs"])
-    first = chosen or rows[len(rows) // 2]["subnet"]
+    panel = _front_panel(front, parent, others)
+    dots = panel["layer"][-1]
+    dots["mark"]["cursor"] = "pointer"
+    dots["params"] = [
+        {
+            "name": "chosen",
+            "select": {"type": "point", "fields": ["subnet"], "toggle": False},
+            "value": [{"subnet": chosen or rows[len(rows) // 2]["subnet"]}],
+        }
+    ]
+    large = {"condition": {"param": "chosen", "empty": False, "value": 190}, "value": 70}
+    dots["encoding"] = {**dots["encoding"], "size": large}
+    return _whole({"vconcat": [panel, _layers_of_chosen(rows, parent)]})
+
+
+def _front_panel(front: list[Row], parent: dict[str, Any], others: Sequence[Row]) -> Chart:
+    """Layers: what else was tried, if anything; the front's lines; the parent; the front's dots."""
+    splits = ("val", "test")
     points = [
         {**_described(row, parent), "split": f"front, {split}", "miou": row[f"miou_{split}"]}
-        for row in rows
-        for split in ("val", "test")
+        for row in sorted(front, key=lambda row: row["encoder_macs"])
+        for split in splits
     ]
     described = _described({**parent, "subnet": "parent, pretrained"}, parent)
     whole = [
         {**described, "split": f"front, {split}", "miou": parent[f"miou_{split}"]}
-        for split in ("val", "test")
+        for split in splits
     ]
     tried = [
         {**_described(row, parent), "split": "tried, val", "miou": row["miou_val"]}
         for row in others
     ]
-    x = {
-        "field": "gmacs",
-        "type": "quantitative",
-        "title": "encoder MACs, billions a picture",
-        "scale": {"zero": False, "padding": 12},
-    }
-    y = {
-        "field": "miou",
-        "type": "quantitative",
-        "title": "mIoU",
-        "scale": {"zero": False, "padding": 12},
-    }
-    colour = {
-        "field": "split",
-        "type": "nominal",
-        "title": None,
-        "legend": {"symbolOpacity": 1},
-        "scale": {
-            "domain": ["front, val", "front, test", "tried, val"],
-            "range": [VAL, TEST, OTHER],
+    near = {"zero": False, "padding": 12}
+    domain = {"front, val": VAL, "front, test": TEST, **({"tried, val": OTHER} if tried else {})}
+    encoding = {
+        "x": {
+            "field": "gmacs",
+            "type": "quantitative",
+            "title": "encoder MACs, billions a picture",
+            "scale": near,
         },
+        "y": {"field": "miou", "type": "quantitative", "title": "mIoU", "scale": near},
+        "color": {
+            "field": "split",
+            "type": "nominal",
+            "title": None,
+            "legend": {"symbolOpacity": 1},
+            "scale": {"domain": list(domain), "range": list(domain.values())},
+        },
+        "tooltip": _tooltips(points),
     }
-    encoding = {"x": x, "y": y, "color": colour, "tooltip": _tooltips(points)}
-    lines = {"data": {"values": points}, "mark": {"type": "line"}, "encoding": encoding}
-    dots = {
-        "data": {"values": points},
-        "mark": {"type": "point", "filled": True, "cursor": "pointer"},
-        "params": [
-            {
-                "name": "chosen",
-                "select": {"type": "point", "fields": ["subnet"], "toggle": False},
-                "value": [{"subnet": first}],
-            }
+
+    def layer(values: list[dict[str, Any]], **mark: Any) -> Chart:
+        return {"data": {"values": values}, "mark": mark, "encoding": encoding}
+
+    cloud = layer(tried, type="point", filled=True, size=26, opacity=0.45)
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "layer": [
+            *([cloud] if tried else []),
+            layer(points, type="line"),
+            layer(whole, type="point", filled=True, shape="diamond", size=150, opacity=1),
+            layer(points, type="point", filled=True, size=70, opacity=1),
         ],
-        "encoding": {
-            **encoding,
-            "opacity": {"value": 1},
-            "size": {"condition": {"param": "chosen", "empty": False, "value": 190}, "value": 70},
-        },
     }
-    star = {
-        "data": {"values": whole},
-        "mark": {"type": "point", "filled": True, "shape": "diamond", "size": 150, "opacity": 1},
-        "encoding": encoding,
-    }
-    cloud = {
-        "data": {"values": tried},
-        "mark": {"type": "point", "filled": True, "size": 26, "opacity": 0.45},
-        "encoding": encoding,
-    }
-    return _whole(
-        {
-            "vconcat": [
-                {
-                    "width": WIDTH,
-                    "height": HEIGHT,
-                    "layer": [*([cloud] if tried else []), lines, star, dots],
-                },
-                _layers_of_chosen(rows, parent),
-            ]
-        }
-    )
 
 
 def _layers_of_chosen(rows: list[Row], parent: dict[str, Any]) -> Chart:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from automl.charts import (
     browser_code,
-    front_chart,
+    front_explorer,
     hypervolume_chart,
     importance_chart,
     latency_chart,
@@ -79,7 +79,7 @@ def report_page(
         if not row["stopped"] and (row["subnet"], row["weights"]) not in on_front
     ]
     charts = {
-        "front": front_chart(front, parent, others, gallery[0]["subnet"] if gallery else None),
+        "front": front_explorer(front, parent, others, gallery[0]["subnet"] if gallery else None),
         "hypervolume": hypervolume_chart(evaluations, parent),
         "importance": importance_chart(importance),
         "latency": latency_chart(last),

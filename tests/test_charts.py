@@ -12,6 +12,7 @@ from automl.charts import (
     as_png,
     as_svg,
     front_chart,
+    front_explorer,
     hypervolume_chart,
     importance_chart,
     latency_chart,
@@ -20,7 +21,8 @@ from automl.pareto import objectives
 
 PREDICTED = [{**row, "latency_predicted_ms": 2.5 + i} for i, row in enumerate(EVALUATED)]
 CHARTS = {
-    "front": front_chart(FRONT, PARENT, EVALUATED[1:2]),
+    "front": front_explorer(FRONT, PARENT, EVALUATED[1:2]),
+    "picture": front_chart(FRONT, PARENT),
     "hypervolume": hypervolume_chart(EVALUATED, PARENT),
     "importance": importance_chart(IMPORTANCE),
     "latency": latency_chart(PREDICTED),
@@ -54,6 +56,8 @@ def test_the_front_has_each_subnet_on_both_splits_beside_the_parent_and_the_othe
     assert values(lines) == values(dots)
     assert [p["miou"] for p in values(star)] == [0.6, 0.62]
     assert [p["miou"] for p in values(cloud)] == [0.4]
+    alone = CHARTS["picture"]["layer"]
+    assert [values(layer) for layer in alone] == [values(lines), values(star), values(dots)]
 
 
 def test_the_layers_of_the_chosen_subnet_are_shares_of_the_parents() -> None:
@@ -64,7 +68,7 @@ def test_the_layers_of_the_chosen_subnet_are_shares_of_the_parents() -> None:
     (choice,) = front["layer"][-1]["params"]
     assert choice["value"] == [{"subnet": "aaaa"}]
     assert layers["transform"] == [{"filter": {"param": "chosen", "empty": False}}]
-    other = front_chart(FRONT, PARENT, chosen="bbbb")["vconcat"][0]["layer"][-1]["params"]
+    other = front_explorer(FRONT, PARENT, chosen="bbbb")["vconcat"][0]["layer"][-1]["params"]
     assert other[0]["value"] == [{"subnet": "bbbb"}]
 
 
