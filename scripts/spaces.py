@@ -5,8 +5,8 @@
         data=vnc_em checkpoint=mobile_sam.pt
 
 Every space is a study of its own, with the same seed, data, training steps in all and evaluations
-in all. The designed one spends its steps on several of all designs on offer, of which the best goes
-on, as `supersam run` does; the others spend all of them on one design:
+in all. The designed one spends its steps on several designs, with and without removed layers and
+sliced heads, of which the best goes on, as `supersam run` does; each of the others is one design:
 
 - released: the layers and widths that SuperSAM's authors drew by hand;
 - widths: every layer stays, its MLP has any of the widths, as in AutoFormer (arXiv 2107.00651);
@@ -37,7 +37,11 @@ STEPS, EVALUATIONS = 400, 100
 DESIGNED = {"trials": 4, "reduction": 4, "steps": 40, "evaluations": 10}
 ONE = {"trials": 1, "steps": STEPS, "evaluations": EVALUATIONS}
 SPACES: dict[str, dict[str, Any]] = {
-    "designed": {},
+    "designed": {
+        "removable": [5, 0, 6],
+        "smallest_ratio": [0.25, 0.125, 0.5],
+        "smallest_heads": [1.0, 0.25, 0.5],
+    },
     "released": {
         "probabilities": dict(RELEASED_LAYERS),
         "width_count": [4],

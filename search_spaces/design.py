@@ -260,7 +260,10 @@ class DesignSpace(BaseModel):
         }
 
     def first_points(self) -> list[dict[str, Any]]:
-        """Where the search starts: the default, then a space like the one that SuperSAM released.
+        """Where the search starts: the default, a space like SuperSAM's released one, a sliced one.
+
+        The sliced one is there where `removable` offers 0: every layer stays, with MLPs as narrow
+        and heads as few as are on offer. It suits encoders that no block can be taken out of.
 
         For an encoder of twelve layers that one drops layers 1, 2, 5, 6 and 9 with probability 0.5
         each, and has MLPs of 768, 1020, 1536 or 2304 of 3072 neurons, all of them in the largest
@@ -284,4 +287,8 @@ class DesignSpace(BaseModel):
             released["temperature"] = min(self.temperature)
         if "linear" in self.spacing:
             released["spacing"] = "linear"
-        return [default] if released == default else [default, released]
+        points = [default, released]
+        if 0 in choices.get("removable", ()):
+            least = {name: min(choices[name]) for name in ("smallest_ratio", "smallest_heads")}
+            points.append({**default, "removable": 0, **least})
+        return [point for i, point in enumerate(points) if point not in points[:i]]

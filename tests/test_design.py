@@ -137,6 +137,20 @@ def test_designs_survive_json_with_their_key():
     assert Design.from_dict(values).key == DESIGN.key
 
 
+def test_where_every_layer_may_stay_the_search_also_starts_from_slices_alone() -> None:
+    space = DesignSpace(
+        removable=[5, 0], smallest_ratio=[0.5, 0.125, 0.25], smallest_heads=[1.0, 0.25, 0.5]
+    )
+    default, released, sliced = map(space.design, space.first_points())
+    assert (default.removable, released.removable, sliced.removable) == (5, 5, 0)
+    assert (sliced.smallest_ratio, sliced.smallest_heads) == (0.125, 0.25)
+    drawn = sliced.draw_up([0.1] * 3, [64] * 3, [4] * 3)
+    assert drawn.removable == ()
+    assert drawn.heads[0][0] == 1
+    alone = DesignSpace(removable=[0], smallest_ratio=[0.25], smallest_heads=[1.0])
+    assert len(alone.first_points()) <= 2
+
+
 def test_given_probabilities_stand_whatever_layers_are_worth():
     space = DesignSpace(probabilities=GIVEN)
     (first,) = space.first_points()
