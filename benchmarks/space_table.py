@@ -55,16 +55,13 @@ def narrowed(space: SubnetSpace, count: int) -> SubnetSpace:
         space: the whole.
         count: of widths, evenly from the narrowest to the parent's.
     """
-    places = [round(i * (len(space.widths[0]) - 1) / (count - 1)) for i in range(count)]
-    return SubnetSpace(
-        tuple(
-            tuple(offer.widths[place] for place in places)
-            if offer.drop_probability
-            else offer.widths[-1:]
-            for offer in space.offers
-        ),
-        space.drop_probabilities,
-    )
+
+    def fewer(widths: tuple[int, ...]) -> tuple[int, ...]:
+        places = {round(i * (len(widths) - 1) / (count - 1)) for i in range(count)}
+        return tuple(widths[place] for place in sorted(places))
+
+    offered = (fewer(o.widths) if o.drop_probability else o.widths[-1:] for o in space.offers)
+    return SubnetSpace(tuple(offered), space.drop_probabilities)
 
 
 def main(options: argparse.Namespace) -> None:

@@ -47,6 +47,15 @@ def test_every_subnet_is_enumerated_once() -> None:
         assert len(subnets) == len(set(subnets)) == space.size
 
 
+def test_a_narrowed_space_slices_removable_layers_alone() -> None:
+    space = space_table.narrowed(SPACE, 2)
+    assert space.drop_probabilities == SPACE.drop_probabilities
+    for narrow, whole in zip(space.offers, SPACE.offers, strict=True):
+        ends = (whole.widths[0], whole.widths[-1])
+        assert narrow.widths == (ends if whole.drop_probability else whole.widths[-1:])
+    assert all(map(SPACE.contains, space_table.subnets_of(space)))
+
+
 def test_a_table_that_lacks_a_subnet_is_refused(path: Path) -> None:
     pq.write_table(pq.read_table(path).slice(1), path)
     with pytest.raises(SystemExit, match="47 subnets of a space of 48"):
