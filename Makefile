@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test format clean
+.PHONY: help run test docs format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run      set up .venv if need be and run the quick start (more with ARGS='...')"
 	@echo "make test     set up .venv if need be and run every check"
+	@echo "make docs     set up .venv if need be and build the pages of docs/ into build/docs"
 	@echo "make format   put the code in its one form and mend what can be mended"
 	@echo "make clean    remove caches; the next command installs anew"
 	@echo "PYTHON=...    the interpreter that .venv is made with, 3.11 or newer (now: $(PYTHON))"
@@ -25,6 +26,9 @@ test: $(STAMP)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest $(ARGS)
 
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
@@ -38,7 +42,7 @@ clean:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing into $(VENV); the first time this takes some minutes and 2 GB or more."
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input \
-	  --constraint constraints.txt --editable '.[dev]'
+	  --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $(STAMP)
 
 $(BIN)/pip:

@@ -244,7 +244,7 @@ class StudyConfig(_Section):
         return path
 
 
-def load_config(path: Path | None, overrides: list[str]) -> StudyConfig:
+def load_config(path: str | Path | None, overrides: list[str]) -> StudyConfig:
     """Read a YAML file, apply `KEY=VALUE` overrides (`training.batch_size=8`), check everything.
 
     Raises:
@@ -253,6 +253,7 @@ def load_config(path: Path | None, overrides: list[str]) -> StudyConfig:
     for override in overrides:
         if "=" not in override or override.startswith("="):
             raise InputError(f"{override!r}: expected KEY=VALUE, such as seed=1")
+    path = None if path is None else Path(path)
     if path is not None and not path.is_file():
         raise InputError(f"--config: {path} does not exist; give the path of a YAML file")
     where = str(path) if path else "the command line"

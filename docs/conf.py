@@ -1,5 +1,6 @@
 """How the pages are built: `python -m sphinx -W docs build/docs`, without a network."""
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -32,6 +33,24 @@ def _without_substitutions(
     lines[:] = [line.replace("|", r"\|") if "`" not in line else line for line in lines]
 
 
+def _with_short_defaults(
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: Any,
+    options: Any,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """A section of the configuration whose default is a section: it stands on the page itself."""
+    section = re.compile(r"\b(\w*(?:Config|Settings|Space|Distillation))\((?:[^()]|\(\))+\)")
+    before = None
+    while signature and signature != before:
+        before, signature = signature, section.sub(r"\1()", signature)
+    return signature, returned
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this once."""
+    app.connect("autodoc-process-signature", _with_short_defaults)
     app.connect("autodoc-process-docstring", _without_substitutions)
