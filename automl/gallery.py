@@ -1,7 +1,7 @@
 """Pictures of the test split with the masks of the parent and of a subnet, side by side."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -39,7 +39,7 @@ COLOURS = np.array(
 
 def draw_gallery(
     parent: Supernet, supernet: Supernet, subnet: Subnet, examples: EvaluationSet, batch_size: int
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Where a subnet gains most over the pretrained parent, and where it loses most.
 
     Args:
@@ -49,7 +49,7 @@ def draw_gallery(
         examples: of which some are shown.
         batch_size: pictures that the encoders take together.
 
-    Returns:
+    Yields:
         Rows of `SCHEMA`; fewer than twice `EACH` where there are fewer pictures.
     """
     theirs = _by_picture(parent, parent.largest, examples, batch_size)
@@ -57,8 +57,8 @@ def draw_gallery(
     gains = {i: _miou(ours[i]) - _miou(theirs[i]) for i in ours}
     order = sorted(gains, key=lambda i: -gains[i])
     shown = list(dict.fromkeys([*order[:EACH], *order[-EACH:]]))
-    return [
-        {
+    for i in shown:
+        yield {
             "subnet": subnet.key,
             "objects": len(ours[i]),
             "miou_parent": _miou(theirs[i]),
@@ -66,8 +66,6 @@ def draw_gallery(
             "parent": _drawing(examples, i, theirs[i]),
             "masks": _drawing(examples, i, ours[i]),
         }
-        for i in shown
-    ]
 
 
 def _by_picture(

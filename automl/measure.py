@@ -104,9 +104,7 @@ def draw_front_gallery(workspace: Workspace, weights: Path, row: Row) -> Iterato
     examples = workspace.examples("test", limit)
     batch_size = workspace.config.evaluation.batch_size or examples.batch_size
     supernet, subnet = load_weights(workspace, weights), Subnet.from_dict(row)
-    # Ray calls `send` of what a streaming task yields from, which a list has not.
-    for drawn in draw_gallery(workspace.parent(), supernet, subnet, examples, batch_size):
-        yield drawn
+    yield from draw_gallery(workspace.parent(), supernet, subnet, examples, batch_size)
 
 
 def write_standalone(workspace: Workspace, supernet: Supernet, subnet: Subnet) -> Path:

@@ -20,7 +20,7 @@ def examples(splits):
 
 
 def test_the_largest_gains_come_first_and_the_largest_losses_last(supernet, examples, tmp_path):
-    rows = draw_gallery(supernet, supernet, SPACE.smallest, examples, 4)
+    rows = list(draw_gallery(supernet, supernet, SPACE.smallest, examples, 4))
     gains = [row["miou_subnet"] - row["miou_parent"] for row in rows]
     assert len(rows) == min(4, len(examples.examples))
     assert gains == sorted(gains, reverse=True)
