@@ -5,10 +5,9 @@
 
 TABLE has a row for every subnet of a space: layers, mlp_widths, encoder_macs, miou_val, and heads
 where they are elastic; `benchmarks/space_table.py` makes one. `benchmarks/vit_t_space.parquet` has
-1,024 subnets of a supernet of `vit_t` after 50 steps: five removable layers, each with three widths, on
-the quick start's pictures. Searches are replayed on it in this
-process, one subnet at a time, each searcher behind the same driver as in a study. FILE.py:NAME
-names a searcher of your own.
+1,024 subnets of a supernet of `vit_t` after 50 steps: five removable layers, each with three
+widths, on the quick start's pictures. Searches are replayed on it in this process, one subnet at a
+time, each searcher behind the same driver as in a study. FILE.py:NAME names a searcher of your own.
 
 It prints, as mean ± standard deviation over the seeds, the share of the whole table's hypervolume
 after some numbers of evaluations; and for ten budgets of MACs how much mIoU the best subnet that
