@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,13 +37,30 @@ def connect(resources: ResourcesConfig) -> None:
     """
     join(resources)
     check_resources(resources, _nodes())
-    # Ray has set its own, which ends a process without a word.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """While it lasts, SIGINT and SIGTERM raise KeyboardInterrupt, until that has ended it.
+
+    Ray's own handler of SIGTERM, which `connect` sets, would end the process without a word.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """A signal to end is answered like Ctrl+C."""
+    # Python drops what is raised while it deletes an object: so again, every other second.
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, 2)
     raise KeyboardInterrupt
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from automl import measure, stages
 from automl.best import best_subnet
-from automl.cluster import connect
+from automl.cluster import connect, ended_by_signals
 from automl.config import StudyConfig
 from automl.evaluation import check_split, evaluate, find_model
 from automl.latency import measure_latency
@@ -116,7 +116,8 @@ class Study:
     def _run_stages(self, names: Sequence[str], todo: Sequence[str]) -> None:
         if set(todo) - {"data"}:
             connect(self.config.resources)
-        with StudyProgress(stages.stage_costs(self.workspace), self._console) as progress:
+        costs = stages.stage_costs(self.workspace)
+        with ended_by_signals(), StudyProgress(costs, self._console) as progress:
             for name in names:
                 if name not in todo:
                     progress.skip(name)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,6 +295,17 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     predictor.set_image(picture.pixels)
     masks, scores, _ = predictor.predict(box=np.array(asked[0]["box"]))
     assert (mask.astype(bool) == masks[scores.argmax()]).all()
+
+
+def test_the_quick_start_in_python_prints_the_front(
+    whole: Path, front: list[dict[str, Any]]
+) -> None:
+    command = [sys.executable, PROJECT / "examples" / "quick_start.py", "--output", whole, *SMALL]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^parent: [\d,]+ parameters, mIoU 0\.\d{3}$", done.stdout, re.MULTILINE)
+    shown = re.findall(r"^([0-9a-f]{12}): \d+ layers, \d+% smaller", done.stdout, re.MULTILINE)
+    assert set(shown) == {row["subnet"] for row in front}
 
 
 def test_the_result_names_the_best_subnet_within_bounds(
