@@ -247,7 +247,6 @@ class Tracking:
             warnings.filterwarnings("ignore", message=".*An input example was not provided")
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                registered_model_name=self._output.name,
                 python_model=serving.__file__,
                 artifacts={"subnet": str(folder)},
                 code_paths=[_package(search_spaces), _package(trainables)],
@@ -256,7 +255,14 @@ class Tracking:
                 ],
                 signature=SIGNATURE,
             )
-        self._client.set_tag(run_id, VERSION, logged.registered_model_version)
+        # By the client, which says nothing about it on the terminal.
+        name = self._output.name
+        if not self._client.search_registered_models(f"name = '{name}'"):
+            self._client.create_registered_model(name)
+        version = self._client.create_model_version(
+            name, logged.model_uri, run_id, model_id=logged.model_id
+        )
+        self._client.set_tag(run_id, VERSION, version.version)
 
 
 def subnet_metrics(row: Row) -> dict[str, float]:
