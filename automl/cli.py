@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 
 from automl.best import best_subnet, parse_bound
-from automl.config import StudyConfig, check_config, load_config
+from automl.config import StudyConfig, load_config
 from automl.export import check_format, export_subnet, export_summary
 from automl.latency import front_latency_table, latency_notes, latency_table
-from automl.output import CONFIG
+from automl.output import CONFIG, read_config
 from automl.preparing import prepare_to
 from automl.study import Study
 from automl.tables import (
@@ -351,9 +350,7 @@ def _there(config: Path, output: Path | None, overrides: list[str]) -> Study:
     """As `_study`; a directory that alone is named says what its study's configuration is."""
     if output is None or overrides or config != QUICK_START or not (output / CONFIG).is_file():
         return _study(config, output, overrides)
-    written = yaml.safe_load((output / CONFIG).read_text())
-    values = {key: value for key, value in written.items() if key != "hash"}
-    return Study(check_config(values, str(output / CONFIG)), output)
+    return Study(read_config(output), output)
 
 
 def _one_subnet(study: Study, keys: list[str], best: list[str]) -> str:

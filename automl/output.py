@@ -3,6 +3,7 @@
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import yaml
 
@@ -32,14 +33,24 @@ def check_output(workspace: Workspace) -> None:
         if root.exists() and any(root.iterdir()):
             raise InputError(f"--output: {root} holds other files; give a new or empty directory")
         return
-    written = yaml.safe_load(path.read_text())
-    theirs = check_config({k: v for k, v in written.items() if k != "hash"}, str(path))
+    theirs = read_config(root)
     if theirs.key != config.key:
         key, mine, other = first_difference(config, theirs)
         raise InputError(
             f"--output: {root} belongs to another configuration ({key} is {other} there, "
             f"{mine} here); give another directory, or {key}={other}"
         )
+
+
+def read_config(root: Path) -> StudyConfig:
+    """The configuration that owns an output directory.
+
+    Raises:
+        InputError: it can't be used.
+    """
+    path = root / CONFIG
+    written = yaml.safe_load(path.read_text())
+    return check_config({k: v for k, v in written.items() if k != "hash"}, str(path))
 
 
 def claim_output(workspace: Workspace) -> None:

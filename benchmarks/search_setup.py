@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 from automl import stages
 from automl.cluster import connect
-from automl.config import check_config
 from automl.ledger import Row
-from automl.output import CONFIG
+from automl.output import read_config
 from automl.search import SearchState, search_subnets
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -52,8 +50,7 @@ class Searchable:
 def searchable(study: Path, root: Path) -> Searchable:
     """The final supernet of a study, to be searched in the directory `root`."""
     study = study.absolute()
-    written = yaml.safe_load((study / CONFIG).read_text())
-    config = check_config({k: v for k, v in written.items() if k != "hash"}, str(study / CONFIG))
+    config = read_config(study)
     torch.set_num_threads(round(config.resources.evaluator_cpus))
     if not (root / "data").exists():
         shutil.copytree(study / "data", root / "data")

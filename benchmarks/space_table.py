@@ -15,13 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import yaml
 from rich.console import Console
 
-from automl.config import check_config
 from automl.ledger import Row, read_rows, write_rows
 from automl.measure import load_weights
-from automl.output import CONFIG
+from automl.output import read_config
 from automl.progress import track
 from automl.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace
@@ -66,8 +64,7 @@ def narrowed(space: SubnetSpace, count: int) -> SubnetSpace:
 
 def main(options: argparse.Namespace) -> None:
     root = options.study.absolute()
-    written = yaml.safe_load((root / CONFIG).read_text())
-    config = check_config({k: v for k, v in written.items() if k != "hash"}, str(root / CONFIG))
+    config = read_config(root)
     workspace = Workspace(config, root)
     state = json.loads((root / "supernet" / STATE).read_text())
     space = SubnetSpace.from_dict(state["space"])

@@ -13,6 +13,7 @@ from search_spaces.errors import InputError
 from trainables.channel_pruning.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from trainables.channel_pruning.resnet import RESNETS, ResNet
 from trainables.channel_pruning.vgg import VGG, VGGS
+from trainables.checkpoint_names import check_names
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     **{name: partial(CifarResNet, config) for name, config in CIFAR_RESNETS.items()},
@@ -109,14 +110,7 @@ def _check_classes(checkpoint: Path, weight: Tensor | None, classes: int) -> Non
 def _check(
     name: str, checkpoint: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]
 ) -> None:
-    missing = [key for key in wanted if key not in found]
-    extra = [key for key in found if key not in wanted]
-    for what, keys in (("lacks", missing), ("has unknown", extra)):
-        if keys:
-            raise InputError(
-                f"checkpoint: {checkpoint} is no {name}: it {what} {keys[0]} "
-                f"({len(keys)} such of {len(wanted)} tensors)"
-            )
+    check_names(name, checkpoint, found, wanted)
     for key, tensor in wanted.items():
         if found[key].shape != tensor.shape:
             raise InputError(

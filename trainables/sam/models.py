@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from search_spaces.errors import InputError
+from trainables.checkpoint_names import check_names
 from trainables.data.pixels import PIXEL_MEAN, PIXEL_STD
 from trainables.sam.family import EncoderConfig
 from trainables.sam.parents import STRIDE, parent_encoder
@@ -114,14 +115,7 @@ def _fitted(
     Raises:
         InputError: names are missing or unknown, or a shape is another one's.
     """
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
-    for what, names in (("lacks", missing), ("has unknown", extra)):
-        if names:
-            raise InputError(
-                f"checkpoint: {path} is no {model}: it {what} {names[0]} "
-                f"({len(names)} such of {len(wanted)} tensors)"
-            )
+    check_names(model, path, found, wanted)
     fitted = {}
     for name, tensor in found.items():
         size = tuple(wanted[name].shape)
