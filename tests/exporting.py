@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from automl.cli import PROJECT, QUICK_START
+import pytest
+
+from automl.cli import PROJECT, QUICK_START, main
 from automl.config import PACKAGED_DATA, load_config
 from automl.files import write_json
 from automl.ledger import write_rows
@@ -34,3 +36,21 @@ def write_study(root: Path) -> None:
         rows.append({"subnet": subnet.key, **subnet.to_dict(), **costs, "miou_val": miou})
     write_rows(rows, root / "front.parquet", FRONT)
     write_json({**workspace.parent_costs, "latency_ms": 120.0}, root / "parent.json")
+
+
+def made_study(folders: pytest.TempPathFactory) -> Path:
+    """The directory of such a study."""
+    root = folders.mktemp("studies") / "mine"
+    write_study(root)
+    return root
+
+
+def export_command(root: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`supersam export` in a study: exit status, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = main(["export", "--output", str(root), *map(str, arguments)])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from exporting import LARGE, SMALL, Call, write_study
+from exporting import LARGE, SMALL, Call, export_command, made_study
 from PIL import Image
 
 from automl.cli import PROJECT, main
@@ -30,19 +30,12 @@ assert not ours & sys.modules.keys(), ours & sys.modules.keys()
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("studies") / "mine"
-    write_study(root)
-    return root
+    return made_study(tmp_path_factory)
 
 
 @pytest.fixture
 def call(root: Path, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        status = main(["export", "--output", str(root), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return export_command(root, capsys)
 
 
 def front_onnx(root: Path) -> dict[str, Any]:

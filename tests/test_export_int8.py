@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from exporting import SMALL, Call, write_study
-
-from automl.cli import main
+from exporting import SMALL, Call, export_command, made_study
 
 WITHOUT_THE_PROJECT = """
 import sys, torch
@@ -20,19 +18,12 @@ assert not {"automl", "trainables", "search_spaces", "segment_anything"} & sys.m
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("studies") / "mine"
-    write_study(root)
-    return root
+    return made_study(tmp_path_factory)
 
 
 @pytest.fixture
 def call(root: Path, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        status = main(["export", "--output", str(root), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return export_command(root, capsys)
 
 
 def test_int8_says_what_it_costs(root: Path, call: Call, tmp_path: Path) -> None:
