@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.pareto import front_of, hypervolume, objectives
+from automl.pareto import front_of, hypervolume, objectives, ranking
 
 POINTS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=12)
 
@@ -26,6 +26,21 @@ def test_the_front_holds_what_nothing_dominates_each_point_once(
 def test_hypervolume_is_the_area_of_the_union_of_boxes(points: list[tuple[int, int]]) -> None:
     covered = {(x, y) for a, b in points for x in range(a) for y in range(b)}
     assert hypervolume(points) == len(covered)
+
+
+@given(POINTS)
+def test_the_ranking_is_front_by_front_and_by_what_each_point_adds(
+    points: list[tuple[int, int]],
+) -> None:
+    order = ranking(points)
+    assert sorted(order) == list(range(len(points)))
+    left = [points[i] for i in order]
+    while left:
+        size = len(front_of(left, left))
+        front, left = left[:size], left[size:]
+        assert set(front) == set(front_of(front + left, front + left))
+        added = [hypervolume(front) - hypervolume([q for q in front if q != p]) for p in front]
+        assert added == sorted(added, reverse=True)
 
 
 def test_of_equal_points_the_first_is_on_the_front() -> None:

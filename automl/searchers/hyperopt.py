@@ -1,78 +1,106 @@
-"""HyperOpt's tree-structured Parzen estimator along several trade-offs, asked in turn."""
+"""HyperOpt's tree-structured Parzen estimator, for two objectives."""
 
-from collections import defaultdict
+from typing import Any
 
-from ray import tune
-from ray.tune.search.hyperopt import HyperOptSearch
+import numpy as np
+from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, tpe
+from hyperopt.base import Domain
 
+from automl.pareto import ranking
 from automl.searchers.protocol import Problem, Searcher, Values
 from automl.searchers.random import RandomSearch
 from search_spaces.subnet import Subnet
 
-TRADE_OFFS = (0.5, 0.3, 0.7)
-"""Weights of mIoU against MACs saved; one HyperOpt search each, asked in turn."""
-STARTUP = 6
-"""Random proposals of each search before HyperOpt models what it was told."""
-
-
-def scalarised(saved: float, miou: float, weight: float) -> float:
-    """The augmented Chebyshev distance to (1, 1), negated: higher is better.
-
-    Unlike a weighted sum it reaches every point of a front, convex or not (Steuer and Choo, 1983).
-    """
-    missing = (1 - weight) * (1 - saved), weight * (1 - miou)
-    return -(max(missing) + 0.05 * sum(missing))
+STARTUP = 10
+"""Subnets that the estimator is told before it models them: the ladder, then random ones."""
+GAMMA = 0.5
+"""Of n subnets the best ceil(GAMMA * sqrt(n)) are modelled as the good ones."""
+CANDIDATES = 24
+"""Drawn from the model of the good ones; the most promising is proposed."""
 
 
 def hyperopt_search(problem: Problem, seed: int) -> Searcher:
     """HyperOpt; a space without any choice, which it refuses, has one subnet to draw."""
-    make = HyperOptSearches if problem.space.choices() else RandomSearch
+    make = HyperOptSearch if problem.space.choices() else RandomSearch
     return make(problem, seed)
 
 
-class HyperOptSearches:
-    """One HyperOpt search for each trade-off, all from the ladder; asked in turn.
+class HyperOptSearch:
+    """HyperOpt told of ranks, which are drawn up anew before each proposal, from the ladder on.
 
-    What breaks constraints is worth less than any subnet that keeps them, by its excess. HyperOpt
-    can't be told of what it did not propose.
+    HyperOpt has one objective. Its Parzen estimator asks of it only which subnets are the good
+    ones, so that a rank by dominance makes it a multi-objective one (Ozaki and others, 2022):
+    fronts one after the other, each by what its subnets add to the hypervolume; then what breaks
+    constraints, by its excess. After a proposal that repeats another the next one is drawn from
+    the model of the good ones rather than being its best candidate, which would often be the same.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:
         self._space = problem.space
-        choices = {name: tune.choice(list(o)) for name, o in problem.space.choices().items()}
-        self._searches = [
-            HyperOptSearch(
-                space=HyperOptSearch.convert_search_space(choices),
-                metric="objective",
-                mode="max",
-                points_to_evaluate=[problem.space.to_flat(subnet) for subnet in problem.ladder],
-                n_initial_points=STARTUP,
-                random_state_seed=seed + i,
-            )
-            for i in range(len(TRADE_OFFS))
-        ]
-        self._count = 0
-        self._open: defaultdict[Subnet, list[int]] = defaultdict(list)
+        self._offered = {name: list(offered) for name, offered in problem.space.choices().items()}
+        self._domain = Domain(
+            lambda point: None, {name: hp.choice(name, o) for name, o in self._offered.items()}
+        )
+        self._trials = Trials()
+        self._rng = np.random.default_rng(seed)
+        self._ladder = list(problem.ladder)
+        self._asked: set[Subnet] = set()
+        self._repeated = False
+        self._told: dict[Subnet, Values] = {}
+        self._ranked = 0
 
     def ask(self) -> Subnet:
-        """The next proposal of the search whose turn it is."""
-        number = self._count
-        self._count += 1
-        subnet = self._space.from_flat(
-            self._searches[number % len(TRADE_OFFS)].suggest(str(number))
-        )
-        self._open[subnet].append(number)
+        """A rung of the ladder while there is one, then HyperOpt's proposal."""
+        subnet = self._ladder.pop(0) if self._ladder else self._proposal()
+        self._repeated = subnet in self._asked
+        self._asked.add(subnet)
         return subnet
 
     def tell(self, subnet: Subnet, values: Values) -> None:
-        """Answer the search whose open proposal of this subnet is the oldest."""
-        if not self._open[subnet]:
+        """Once for each subnet; again changes nothing."""
+        if subnet in self._told:
             return
-        number = self._open[subnet].pop(0)
-        turn = number % len(TRADE_OFFS)
-        objective = (
-            -1.0 - values.excess
-            if values.excess
-            else scalarised(values.saved, values.miou, TRADE_OFFS[turn])
+        self._told[subnet] = values
+        flat = self._space.to_flat(subnet)
+        (tid,) = self._trials.new_trial_ids(1)
+        misc = {
+            "tid": tid,
+            "cmd": self._domain.cmd,
+            "workdir": self._domain.workdir,
+            "idxs": {name: [tid] for name in self._offered},
+            "vals": {name: [offered.index(flat[name])] for name, offered in self._offered.items()},
+        }
+        (trial,) = self._trials.new_trial_docs([tid], [None], [{"status": STATUS_OK}], [misc])
+        trial["state"] = JOB_STATE_DONE
+        self._trials.insert_trial_docs([trial])
+        self._trials.refresh()
+
+    def _proposal(self) -> Subnet:
+        self._rank()
+        proposed: dict[str, Any] = tpe.suggest(
+            self._trials.new_trial_ids(1),
+            self._domain,
+            self._trials,
+            int(self._rng.integers(2**31 - 1)),
+            n_startup_jobs=STARTUP,
+            n_EI_candidates=1 if self._repeated else CANDIDATES,
+            gamma=GAMMA,
+            verbose=False,
+        )[0]["misc"]["vals"]
+        return self._space.from_flat(
+            {name: offered[proposed[name][0]] for name, offered in self._offered.items()}
         )
-        self._searches[turn].on_trial_complete(str(number), {"objective": objective})
+
+    def _rank(self) -> None:
+        """Every trial's loss: its place among what was told so far."""
+        if self._ranked == len(self._told):
+            return
+        self._ranked = len(self._told)
+        values = list(self._told.values())
+        kept = [i for i, value in enumerate(values) if not value.excess]
+        broken = [i for i, value in enumerate(values) if value.excess]
+        points = [(values[i].saved, values[i].miou) for i in kept]
+        order = [kept[i] for i in ranking(points)]
+        order += sorted(broken, key=lambda i: values[i].excess)
+        for place, i in enumerate(order):
+            self._trials.trials[i]["result"]["loss"] = float(place)
