@@ -7,6 +7,7 @@ from typing import Any
 from automl.ledger import Row
 from search_spaces.constraints import parse_constraints
 from search_spaces.errors import InputError
+from trainables.sam.objective import quality
 
 COSTS = ("params", "encoder_params", "encoder_macs", "latency_ms")
 """What can be bounded; the latency is that which was measured where the subnet was evaluated."""
@@ -33,7 +34,7 @@ def parse_bound(expression: str) -> tuple[str, str]:
 def best_subnet(
     front: Iterable[Row], parent: Mapping[str, Any], bounds: Iterable[tuple[str, float | str]]
 ) -> Row:
-    """The subnet of the highest mIoU on val among those that keep all bounds.
+    """The subnet that is best on val, by `search.objective`, among those that keep all bounds.
 
     Args:
         front: rows of `front.parquet`.
@@ -55,7 +56,7 @@ def best_subnet(
         costs = dict.fromkeys(bound.cost for bound in wanted)
         reach = "; ".join(_reach(cost, rows, parent) for cost in costs)
         raise InputError(f"--best: none of the front's {len(rows)} subnets keeps that: {reach}")
-    return max(kept, key=lambda row: (row["miou_val"], -row["encoder_macs"]))
+    return max(kept, key=lambda row: (quality(row, "val"), -row["encoder_macs"]))
 
 
 def _reach(cost: str, rows: list[Row], parent: Mapping[str, Any]) -> str:

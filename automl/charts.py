@@ -10,6 +10,7 @@ import vl_convert
 
 from automl.ledger import Row, heads_share, mlp_share
 from automl.pareto import front_of, hypervolume, objectives
+from trainables.sam.objective import quality, quality_name
 
 Chart = dict[str, Any]
 """A Vega-Lite specification, whole: its data are in it."""
@@ -66,17 +67,17 @@ def _front_panel(front: list[Row], parent: dict[str, Any], others: Sequence[Row]
     """Layers: what else was tried, if anything; the front's lines; the parent; the front's dots."""
     splits = ("val", "test")
     points = [
-        {**_described(row, parent), "split": f"front, {split}", "miou": row[f"miou_{split}"]}
+        {**_described(row, parent), "split": f"front, {split}", "quality": quality(row, split)}
         for row in sorted(front, key=lambda row: row["encoder_macs"])
         for split in splits
     ]
     described = _described({**parent, "subnet": "parent, pretrained"}, parent)
     whole = [
-        {**described, "split": f"front, {split}", "miou": parent[f"miou_{split}"]}
+        {**described, "split": f"front, {split}", "quality": quality(parent, split)}
         for split in splits
     ]
     tried = [
-        {**_described(row, parent), "split": "tried, val", "miou": row["miou_val"]}
+        {**_described(row, parent), "split": "tried, val", "quality": quality(row, "val")}
         for row in others
     ]
     near = {"zero": False, "padding": 12}
@@ -88,7 +89,12 @@ def _front_panel(front: list[Row], parent: dict[str, Any], others: Sequence[Row]
             "title": "encoder MACs, billions a picture",
             "scale": near,
         },
-        "y": {"field": "miou", "type": "quantitative", "title": "mIoU", "scale": near},
+        "y": {
+            "field": "quality",
+            "type": "quantitative",
+            "title": quality_name(parent),
+            "scale": near,
+        },
         "color": {
             "field": "split",
             "type": "nominal",
@@ -96,7 +102,7 @@ def _front_panel(front: list[Row], parent: dict[str, Any], others: Sequence[Row]
             "legend": {"symbolOpacity": 1},
             "scale": {"domain": list(domain), "range": list(domain.values())},
         },
-        "tooltip": _tooltips(points),
+        "tooltip": _tooltips(points, quality_name(parent)),
     }
 
     def layer(values: list[dict[str, Any]], **mark: Any) -> Chart:
@@ -187,7 +193,7 @@ def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any]) -> Chart:
         own = [row for row in rows if row["weights"] == weights]
         for number, row in enumerate(own, start=1):
             if not row.get("stopped"):
-                macs = row["encoder_macs"], row["miou_val"], parent["encoder_macs"]
+                macs = row["encoder_macs"], quality(row, "val"), parent["encoder_macs"]
                 points_so_far = [*front, objectives(*macs)]
                 front = front_of(points_so_far, points_so_far)
             value = hypervolume(front)
@@ -356,12 +362,12 @@ def _described(row: Row, parent: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _tooltips(points: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+def _tooltips(points: Sequence[dict[str, Any]], title: str) -> list[dict[str, str]]:
     heads = [{"field": "mean_heads", "title": "mean heads", "format": ".0%"}]
     return [
         {"field": "subnet"},
         {"field": "split"},
-        {"field": "miou", "title": "mIoU", "format": ".3f"},
+        {"field": "quality", "title": title, "format": ".3f"},
         {"field": "layers"},
         {"field": "mean_mlp", "title": "mean MLP", "format": ".0%"},
         *(heads if any("mean_heads" in point for point in points) else []),

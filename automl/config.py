@@ -15,6 +15,7 @@ from search_spaces.design import DesignSpace
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
 from trainables.sam.layer_worth import WorthKind
+from trainables.sam.objective import MIOU, find_objective
 from trainables.sam.parents import parent_encoder
 from trainables.supernet import TrainingSettings
 
@@ -28,6 +29,12 @@ PACKAGED_CHECKPOINTS = {"vit_t": ASSETS / "vit_t" / "vit_t.safetensors"}
 def _whole(path: Path) -> Path:
     # Ray's workers have working directories of their own: a relative path would lead astray.
     return path.expanduser().absolute()
+
+
+def _whole_function(name: str) -> str:
+    """FILE.py:NAME with the file's whole path; other names as they are."""
+    file, _, function = name.rpartition(":")
+    return f"{_whole(Path(file))}:{function}" if file.endswith(".py") else name
 
 
 class _Section(BaseModel):
@@ -115,6 +122,13 @@ class DesignsConfig(_Section):
     steps: int = Field(200, ge=1)
     evaluations: int = Field(40, ge=1)
 
+    @field_validator("space")
+    @classmethod
+    def _whole_files(cls, space: DesignSpace) -> DesignSpace:
+        return space.model_copy(
+            update={"metric": [_whole_function(metric) for metric in space.metric]}
+        )
+
 
 class FinalConfig(_Section):
     """What the best design is given on the last rung; its training goes on from the one before."""
@@ -129,18 +143,22 @@ class SearchConfig(_Section):
     Args:
         searcher: hyperopt, nsga2, tpe or random; or FILE.py:NAME or package.module:NAME, a function
             of your own as `automl/searchers/protocol.py` describes it.
+        objective: what is maximised beside the MACs that are saved: miou; or FILE.py:NAME or
+            package.module:NAME, a function of your own as `trainables/sam/objective.py` describes
+            it.
         stop_early: whether an evaluation ends where the subnet has clearly lost against one that
-            costs no more, as `trainables/early_stopping.py` says.
+            costs no more, as `trainables/early_stopping.py` says; never with an objective of your
+            own.
     """
 
     searcher: str = "hyperopt"
+    objective: str = MIOU
     stop_early: bool = True
 
-    @field_validator("searcher")
+    @field_validator("searcher", "objective")
     @classmethod
-    def _whole_searcher(cls, name: str) -> str:
-        file, _, function = name.rpartition(":")
-        return f"{_whole(Path(file))}:{function}" if file.endswith(".py") else name
+    def _whole_file(cls, name: str) -> str:
+        return _whole_function(name)
 
 
 class ResourcesConfig(_Section):
@@ -291,6 +309,7 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
     encoder = parent_encoder(config.model, config.image_size)
     if config.search.searcher not in SEARCHERS:
         find_searcher(config.search.searcher)
+    find_objective(config.search.objective)
     check_designs(config.designs.space, config.model, encoder, where)
     if config.prepare.tile is not None and config.prepare.tile_overlap >= config.prepare.tile:
         raise InputError(

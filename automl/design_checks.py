@@ -3,7 +3,7 @@
 from search_spaces.design import FORMULA, DesignSpace
 from search_spaces.errors import InputError
 from trainables.sam.family import EncoderConfig
-from trainables.sam.scores import SCORES
+from trainables.sam.scores import find_score, score_label
 
 
 def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where: str) -> None:
@@ -28,10 +28,11 @@ def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where:
                 f"{key}.{name}: {model} has no layer {outside[0]}; its layers are 0 to {depth - 1}"
             )
     for metric in space.metric:
-        if metric not in SCORES:
-            raise InputError(
-                f"{key}.metric: {metric!r} is unknown; choose from {', '.join(SCORES)}"
-            )
+        find_score(metric, f"{key}.metric")
+    labels = [score_label(metric) for metric in dict.fromkeys(space.metric)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"{key}.metric: two scores are named {label}; rename one of them")
     if space.has_elastic_heads and max(encoder.full_heads, default=0) < 2:
         raise InputError(
             f"{key}.smallest_heads: {model} has no attention heads that a subnet could go without; "

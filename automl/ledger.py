@@ -33,7 +33,9 @@ SCHEMA = pa.schema(
         ("miou_test", pa.float64()),
         ("miou_oracle", pa.float64()),  # best of three masks, on the same split
         ("objects", pa.int64()),
-        ("miou_expected", pa.float64()),  # on all pictures; of a whole evaluation the mIoU itself
+        ("metrics_val", pa.map_(pa.string(), pa.float64())),  # of search.objective, unless mIoU
+        ("metrics_test", pa.map_(pa.string(), pa.float64())),
+        ("expected", pa.float64()),  # what is maximised; of an ended evaluation what it would be
         ("rung_mious", pa.list_(pa.float64())),  # after each rung of pictures
         ("object_ious", pa.list_(pa.float32())),  # of a whole evaluation, object by object
         ("seconds", pa.float64()),

@@ -14,7 +14,7 @@ from automl.workspace import Workspace
 from search_spaces.subnet import Subnet
 from trainables.sam.layer_worth import layer_worth
 from trainables.sam.models import read_state_dict
-from trainables.sam.scores import SCORES
+from trainables.sam.scores import score_units
 from trainables.sam.standalone import extract, save_subnet
 from trainables.sam.supernet import Supernet
 from trainables.subnet import score_subnet
@@ -35,7 +35,7 @@ def prioritise(workspace: Workspace) -> Iterator[int]:
     for done, name in enumerate(metrics, start=1):
         scored = workspace.scored(supernet.encoder, name)
         units = list(chain.from_iterable(scored.values()))
-        found = iter(SCORES[name](supernet, workspace.calibration(), config.seed, units))
+        found = iter(score_units(name, supernet, workspace.calibration(), config.seed, units))
         scores.update({column: list(islice(found, len(part))) for column, part in scored.items()})
         yield done
     worth = []
@@ -64,7 +64,9 @@ def measure_parent(workspace: Workspace) -> Iterator[Row]:
     for split in ("val", "test"):
         examples = workspace.examples(split)
         batch_size = workspace.config.evaluation.batch_size
-        row = score_subnet(supernet, supernet.largest, examples, split, batch_size)
+        row = score_subnet(
+            supernet, supernet.largest, examples, split, batch_size, workspace.objective
+        )
         yield {**row, "full_heads": full_heads, f"box_miou_{split}": examples.box_miou()}
 
 
@@ -85,7 +87,7 @@ def measure_on_test(workspace: Workspace, weights: Path, front: list[Row]) -> It
         subnet = Subnet.from_dict(row)
         write_standalone(workspace, supernet, subnet)
         batch_size = workspace.config.evaluation.batch_size
-        measured = score_subnet(supernet, subnet, examples, "test", batch_size)
+        measured = score_subnet(supernet, subnet, examples, "test", batch_size, workspace.objective)
         yield {**measured, "design": row["design"], "weights": row["weights"]}
 
 

@@ -22,6 +22,7 @@ from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.tracking import tracking_uri
 from automl.workspace import Workspace
+from trainables.sam.objective import quality, quality_name
 
 
 def write_report(workspace: Workspace) -> Path:
@@ -91,6 +92,8 @@ def report_page(
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         mlp_share=mlp_share,
+        quality=quality,
+        quality_name=quality_name,
         heads_share=heads_share,
         fewer_heads=has_fewer_heads(front),
         elastic_heads=config.designs.space.has_elastic_heads,

@@ -25,6 +25,7 @@ from search_spaces.design import Design
 from search_spaces.subnet import Subnet
 from trainables.early_stopping import Rival, rung_correlations
 from trainables.sam.evaluator import Evaluator
+from trainables.sam.objective import quality
 from trainables.subnet import score_in_rungs
 from trainables.supernet import WEIGHTS
 
@@ -59,19 +60,22 @@ class SubnetTrial(tune.Trainable):
             part: the ledger's, with what was evaluated so far.
         """
         self._part = part
-        self._stop_early = workspace.config.search.stop_early
+        self._objective = workspace.objective
+        self._stop_early = workspace.config.search.stop_early and self._objective is None
         self._evaluator = Evaluator(
             load_weights(workspace, weights),
             workspace.examples("val"),
             workspace.config.evaluation.batch_size,
             workspace.config.resources.evaluator_cache_mb << 20,
+            with_masks=self._objective is not None,
         )
 
     def step(self) -> dict[str, Any]:
         """Evaluate the subnet of the trial's configuration, once."""
         rivals = rivals_of(read_rows(self._part)) if self._stop_early else []
-        row = score_in_rungs(self._evaluator, Subnet.from_dict(self.config), "val", rivals)
-        return {"row": row, "miou": row["miou_expected"], "done": True}
+        subnet = Subnet.from_dict(self.config)
+        row = score_in_rungs(self._evaluator, subnet, "val", rivals, objective=self._objective)
+        return {"row": row, "quality": row["expected"], "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next subnet without a new process."""
@@ -143,7 +147,7 @@ def search_subnets(
 
     def known(subnet: Subnet) -> float | None:
         row = ledger.find(subnet.key, "val")
-        return row["miou_expected"] if row else None
+        return row["expected"] if row else None
 
     def more(row: Row) -> Row:
         costs = workspace.costs(Subnet.from_dict(row))
@@ -250,4 +254,4 @@ def balanced(workspace: Workspace, front: list[Row]) -> Row:
 
 def _points(workspace: Workspace, rows: list[Row]) -> list[tuple[float, float]]:
     parent = workspace.parent_costs["encoder_macs"]
-    return [objectives(row["encoder_macs"], row["miou_val"], parent) for row in rows]
+    return [objectives(row["encoder_macs"], quality(row, "val"), parent) for row in rows]

@@ -27,18 +27,21 @@ from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
 from trainables.data.storage import Location
+from trainables.sam.objective import quality
 from trainables.supernet import STATE, WEIGHTS
 
 OF_AN_EVALUATION = {
     "split",
     "pictures",
     "stopped",
-    "miou_expected",
+    "expected",
     "rung_mious",
     "object_ious",
     "seconds",
 }
 """Columns of the ledger that say how a subnet was evaluated, not what it is."""
+ON_TEST = ("miou_test", "metrics_test")
+"""Columns that a subnet's row on test adds to that on val."""
 FRONT = pa.schema(
     [
         *(field for field in SCHEMA if field.name not in OF_AN_EVALUATION),
@@ -185,7 +188,9 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
         on_test[row["subnet"]] = row
         write_rows([*on_val, *on_test.values()], ledger)
         share.update(done, len(todo), f"test, subnet {done}/{len(todo)}")
-    table = [{**row, "miou_test": on_test[row["subnet"]]["miou_test"]} for row in front]
+    table = [
+        {**row, **{name: on_test[row["subnet"]].get(name) for name in ON_TEST}} for row in front
+    ]
     drawn = run_task(
         measure.draw_front_gallery,
         workspace.config.resources,
@@ -206,7 +211,7 @@ def report(workspace: Workspace, share: StageProgress) -> None:
         share.update(done, len(front) + 1, f"MLflow, subnet {done}/{len(front)}")
     tracking.name_models(
         {
-            "best": max(front, key=lambda row: row["miou_val"])["subnet"],
+            "best": max(front, key=lambda row: quality(row, "val"))["subnet"],
             "balanced": balanced(workspace, front)["subnet"],
             "smallest": min(front, key=lambda row: row["encoder_params"])["subnet"],
         }

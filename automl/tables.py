@@ -9,6 +9,7 @@ from automl.amounts import format_amount
 from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from trainables.data.summary import PrepareSummary
+from trainables.sam.objective import quality, quality_name
 
 AP_NAMES = {
     "ap": "AP",
@@ -49,7 +50,13 @@ def left_out_table(summary: PrepareSummary) -> Table:
 def front_table(front: list[Row], parent: dict[str, Any]) -> Table:
     """Every front subnet beside the parent, largest first."""
     full_heads = parent["full_heads"] if has_fewer_heads(front) else None
-    names = ("enc. params", "smaller", "enc. MACs", "latency", "mIoU val", "mIoU test")
+    names = (
+        "enc. params",
+        "smaller",
+        "enc. MACs",
+        "latency",
+        *(f"{quality_name(parent)} {split}" for split in ("val", "test")),
+    )
     table = _table(
         "The front, beside the pretrained parent",
         ("subnet",),
@@ -84,8 +91,8 @@ def _front_cells(
         f"{1 - row['encoder_params'] / parent['encoder_params']:.0%}",
         f"{row['encoder_macs'] / 1e9:.2f} G",
         f"{row['latency_ms']:.1f} ms",
-        f"{row['miou_val']:.3f}",
-        f"{row['miou_test']:.3f}",
+        f"{quality(row, 'val'):.3f}",
+        f"{quality(row, 'test'):.3f}",
     ]
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -265,6 +266,10 @@ class Tracking:
         self._client.set_tag(run_id, VERSION, version.version)
 
 
+NOT_IN_A_NAME = r"[^\w\-./ ]"
+"""What MLflow does not take in the name of a metric."""
+
+
 def subnet_metrics(row: Row) -> dict[str, float]:
     """The metrics of a subnet's run."""
     return {
@@ -272,6 +277,11 @@ def subnet_metrics(row: Row) -> dict[str, float]:
         "miou_test": row["miou_test"],
         "latency_ms": row["latency_ms"],
         "encoder_macs_g": row["encoder_macs"] / 1e9,
+        **{
+            f"{re.sub(NOT_IN_A_NAME, '_', name)}_{split}": value
+            for split in ("val", "test")
+            for name, value in row.get(f"metrics_{split}") or []
+        },
     }
 
 

@@ -27,8 +27,9 @@ from trainables.sam.evaluation import EvaluationSet
 from trainables.sam.family import EncoderConfig
 from trainables.sam.layer_worth import LayerWorth, WorthKind
 from trainables.sam.models import build_sam, load_sam
+from trainables.sam.objective import Objective, find_objective
 from trainables.sam.parents import parent_encoder
-from trainables.sam.scores import order_of
+from trainables.sam.scores import order_of, score_label
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
 from trainables.sam.units import Units, reorder
@@ -112,6 +113,11 @@ class Workspace:
         )
 
     @property
+    def objective(self) -> Objective | None:
+        """What is maximised in place of mIoU."""
+        return find_objective(self.config.search.objective)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The scores that a design may order neurons and heads by."""
         return tuple(dict.fromkeys(self.config.designs.space.metric))
@@ -124,9 +130,9 @@ class Workspace:
 
     def scored(self, encoder: ElasticEncoder, metric: str) -> dict[str, list[Units]]:
         """What a score orders: the units of each layer, by their column of `importance.parquet`."""
-        units = {f"score_{metric}": encoder.neurons}
+        units = {f"score_{score_label(metric)}": encoder.neurons}
         if self.config.designs.space.has_elastic_heads:
-            units[f"score_{metric}_heads"] = encoder.attention_heads
+            units[f"score_{score_label(metric)}_heads"] = encoder.attention_heads
         return units
 
     def prioritised(self, metric: str) -> Supernet:

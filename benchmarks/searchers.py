@@ -111,7 +111,7 @@ def replay(table: Table, make: MakeSearcher, seed: int, evaluations: int) -> lis
             break
         found.append(Subnet.from_dict(proposed))
         miou = table.rows[found[-1]].miou
-        proposals.on_trial_complete(str(number), {"miou": miou})
+        proposals.on_trial_complete(str(number), {"quality": miou})
     return found
 
 

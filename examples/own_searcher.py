@@ -31,4 +31,4 @@ class Neighbours:
 
     def tell(self, subnet: Subnet, values: Values) -> None:
         if not values.excess:
-            self.found[subnet] = values.saved, values.miou
+            self.found[subnet] = values.saved, values.quality

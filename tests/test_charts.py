@@ -46,7 +46,7 @@ def test_every_chart_can_be_drawn(name: str) -> None:
 
 def test_the_front_has_each_subnet_on_both_splits_beside_the_parent_and_the_others() -> None:
     cloud, lines, star, dots = CHARTS["front"]["vconcat"][0]["layer"]
-    shown = {(p["subnet"], p["split"]): p["miou"] for p in values(dots)}
+    shown = {(p["subnet"], p["split"]): p["quality"] for p in values(dots)}
     assert shown == {
         ("aaaa", "front, val"): 0.6,
         ("aaaa", "front, test"): 0.6123,
@@ -54,8 +54,8 @@ def test_the_front_has_each_subnet_on_both_splits_beside_the_parent_and_the_othe
         ("bbbb", "front, test"): 0.62,
     }
     assert values(lines) == values(dots)
-    assert [p["miou"] for p in values(star)] == [0.6, 0.62]
-    assert [p["miou"] for p in values(cloud)] == [0.4]
+    assert [p["quality"] for p in values(star)] == [0.6, 0.62]
+    assert [p["quality"] for p in values(cloud)] == [0.4]
     alone = CHARTS["picture"]["layer"]
     assert [values(layer) for layer in alone] == [values(lines), values(star), values(dots)]
 

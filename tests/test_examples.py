@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from automl.ledger import read_rows
+
 PROJECT = Path(__file__).parent.parent
 EXAMPLES = PROJECT / "examples"
-PROGRAMS = ("quick_start", "latency_budget", "own_data", "own_searcher")
+PROGRAMS = ("quick_start", "latency_budget", "own_data", "own_searcher", "own_objective")
 SMALL = [
     "evaluation.val_pictures=4",
     "evaluation.test_pictures=4",
@@ -64,7 +66,13 @@ def test_a_latency_budget_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_of_pictures_and_label_maps_is_all_it_takes(tmp_path: Path) -> None:
-    out = run("own_data", tmp_path / "out", "--pictures", "24")
+def test_ones_own_pictures_and_objective_are_all_it_takes(tmp_path: Path) -> None:
+    objective = f"search.objective={EXAMPLES / 'own_objective.py'}:thin_objects"
+    out = run("own_data", tmp_path / "out", "--pictures", "24", objective)
     assert re.search(r"^[0-9a-f]{12}: [\d,]+ MACs, mIoU 0\.\d{3}$", out, re.MULTILINE)
     assert len(list((tmp_path / "out" / "pictures" / "labels").iterdir())) == 24
+    (front,) = (tmp_path / "out").glob("**/front.parquet")
+    for row in read_rows(front):
+        assert [name for name, _ in row["metrics_test"]] == ["thin_iou", "thin_objects"]
+    (page,) = (tmp_path / "out").glob("**/report.html")
+    assert "<th>thin_iou val</th>" in page.read_text()

@@ -10,6 +10,7 @@ from tiny import tiny_sam
 from automl.config import check_config
 from automl.measure import measure_parent, prioritise, prioritise_steps
 from automl.workspace import Workspace
+from search_spaces import InputError
 from search_spaces.drop_probabilities import drop_probabilities
 from trainables.sam.models import save_state_dict
 from trainables.sam.scores import SCORES, order_of
@@ -119,3 +120,34 @@ def test_given_probabilities_stand_in_the_table(study) -> None:
     workspace = study({}, {"metric": ["magnitude"], "probabilities": {2: 0.75}})
     list(prioritise(workspace))
     assert [row["drop_probability"] for row in workspace.importance()] == [0, 0, 0.75, 0]
+
+
+OWN = """
+def biases(supernet, batches, seed, units):
+    return [layer.first.bias.detach().double().abs() for layer in units]
+
+def too_few(supernet, batches, seed, units):
+    return [layer.first.bias.detach().double()[1:] for layer in units]
+"""
+
+
+def test_a_score_of_ones_own_orders_neurons(study, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    metric = f"{tmp_path / 'mine.py'}:biases"
+    workspace = study({}, {"metric": [metric]})
+    list(prioritise(workspace))
+    names = pq.read_schema(workspace.root / "importance.parquet").names
+    assert [name for name in names if name.startswith("score_")] == ["score_biases"]
+    for neurons in workspace.prioritised(metric).encoder.neurons:
+        scores = neurons.first.bias.abs()
+        assert torch.equal(scores, scores.sort(descending=True).values)
+
+
+def test_a_score_of_ones_own_that_does_not_fit_is_told_so(study, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    with pytest.raises(InputError, match=r"too_few gave tensors of shapes .*\(127,\).*\(128,\)"):
+        list(prioritise(study({}, {"metric": [f"{tmp_path / 'mine.py'}:too_few"]})))
+    with pytest.raises(InputError, match=r"designs.space.metric: .* no function 'none'"):
+        study({}, {"metric": [f"{tmp_path / 'mine.py'}:none"]})
+    with pytest.raises(InputError, match="two scores are named wanda"):
+        study({}, {"metric": ["wanda", "elsewhere:wanda"]})

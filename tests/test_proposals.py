@@ -70,7 +70,7 @@ def evaluate(search: SubnetProposals, known: dict[Subnet, float], count: int) ->
         subnet = Subnet.from_dict(suggestion)
         known[subnet] = quality(subnet)
         asked.append(subnet)
-        search.on_trial_complete(f"trial-{len(known) - 1}", {"miou": known[subnet]})
+        search.on_trial_complete(f"trial-{len(known) - 1}", {"quality": known[subnet]})
     return asked
 
 
@@ -154,7 +154,7 @@ def test_a_searcher_that_never_fits_is_told_so_and_feasible_subnets_are_drawn() 
     refused = [values for subnet, values in searcher.told if subnet == SPACE.largest]
     assert refused == [Values(0.0, 0.0, ceiling.excess(costs(SPACE.largest)))] * searcher.asked
     told = {subnet: values for subnet, values in searcher.told if not values.excess}
-    assert {subnet: values.miou for subnet, values in told.items()} == known
+    assert {subnet: values.quality for subnet, values in told.items()} == known
     for subnet, values in told.items():
         assert values.saved == 1 - costs(subnet)["encoder_macs"] / MACS
 
@@ -177,7 +177,7 @@ def test_repeats_of_what_is_being_evaluated_are_answered_when_it_is_done() -> No
     assert first == SPACE.largest.to_dict() != second
     (searcher,) = made
     assert searcher.told == []
-    search.on_trial_complete("first", {"miou": 0.5})
+    search.on_trial_complete("first", {"quality": 0.5})
     assert searcher.told == [(SPACE.largest, Values(0.0, 0.5))] * (1 + PATIENCE)
     assert searcher.asked == 1 + PATIENCE
 
@@ -207,7 +207,7 @@ def test_several_at_once_are_distinct_and_each_proposal_is_answered(name: str) -
         asked += [Subnet.from_dict(each) for each in found if isinstance(each, dict)]
         for i in reversed(range(4)):
             subnet = asked[start + i]
-            search.on_trial_complete(str(start + i), {"miou": quality(subnet)})
+            search.on_trial_complete(str(start + i), {"quality": quality(subnet)})
     assert len(set(asked)) == 20
     assert all(tells[subnet] >= count for subnet, count in asks.items())
 

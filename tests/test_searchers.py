@@ -27,7 +27,7 @@ class Widest:
         return max((self.space.sample(self.rng) for _ in range(3)), key=lambda s: s.mlp_widths)
 
     def tell(self, subnet, values):
-        self.best = max(self.best, (values.miou, subnet.key))
+        self.best = max(self.best, (values.quality, subnet.key))
 """
 
 

@@ -16,6 +16,7 @@ from trainables.early_stopping import (
 )
 from trainables.sam.evaluation import EvaluationSet, Metrics
 from trainables.sam.evaluator import Evaluator
+from trainables.sam.objective import Objective, metrics_of, quality
 from trainables.sam.supernet import Supernet
 
 
@@ -25,6 +26,7 @@ def score_subnet(
     examples: EvaluationSet,
     split: str,
     batch_size: int | None = None,
+    objective: Objective | None = None,
 ) -> dict[str, Any]:
     """Everything about a subnet that a search or a table needs, by column name.
 
@@ -34,11 +36,14 @@ def score_subnet(
         examples: what it is measured on.
         split: the split that they come from, `val` or `test`.
         batch_size: pictures that the encoder takes at once; None: as many as suit their size.
+        objective: whose metrics are wanted beside mIoU.
     """
     start = time.perf_counter()
-    metrics = examples.evaluate(supernet, subnet, batch_size)
+    results = examples.results(supernet, subnet, batch_size, objective is not None)
     latency = latency_ms(supernet.encoder, subnet)
-    row = _row(supernet, subnet, metrics, split, len(examples), latency)
+    row = _row(supernet, subnet, Metrics.of(results), split, len(examples), latency)
+    if objective is not None:
+        row[f"metrics_{split}"] = metrics_of(objective, subnet, results)
     return {**row, "seconds": time.perf_counter() - start}
 
 
@@ -49,13 +54,14 @@ def score_in_rungs(
     rivals: Sequence[Rival],
     rule: StoppingRule = STOPPING,
     rungs: Sequence[float] = RUNGS,
+    objective: Objective | None = None,
 ) -> dict[str, Any]:
     """As `score_subnet`, for one of many subnets, and only as far as it has a chance.
 
     A row has these columns beside those of `score_subnet`:
 
     - `stopped`: whether the evaluation ended early;
-    - `miou_expected`: of a whole evaluation the mIoU, else what it would likely be;
+    - `expected`: what is maximised; where the evaluation was stopped what it would likely be;
     - `rung_mious`: the mIoU after each rung;
     - `object_ious`: of a whole evaluation float32 for each object, what makes it a `Rival`.
 
@@ -69,27 +75,31 @@ def score_in_rungs(
         rivals: evaluated whole on the same pictures; without them nothing is stopped.
         rule: when a subnet has lost.
         rungs: after which shares of the pictures to ask.
+        objective: what is maximised in place of mIoU; nothing can be stopped then, since what is
+            compared is IoU, and the evaluator's results must have masks.
     """
     start = time.perf_counter()
     supernet = evaluator.supernet
     macs = supernet.costs.costs(subnet).encoder_macs
 
     def go_on(so_far: ObjectIous) -> bool:
-        return rule.beaten_by(macs, so_far, rivals) is None
+        return objective is not None or rule.beaten_by(macs, so_far, rivals) is None
 
     found = evaluator.evaluate(subnet, go_on, rungs)
     winner = None if found.whole else rule.beaten_by(macs, found.ious, rivals)
     if winner is None:
         latency = latency_ms(supernet.encoder, subnet)
         row = _row(supernet, subnet, found.metrics, split, len(evaluator.examples), latency)
-        expected, object_ious = found.metrics.miou, found.ious.ious.tolist()
+        if objective is not None:
+            row[f"metrics_{split}"] = metrics_of(objective, subnet, found.results)
+        expected, object_ious = quality(row, split), found.ious.ious.tolist()
     else:
         row = _row(supernet, subnet, found.metrics, split, found.ious.pictures, None)
         expected, object_ious = expected_miou(winner, found.ious), None
     return {
         **row,
         "stopped": winner is not None,
-        "miou_expected": expected,
+        "expected": expected,
         "rung_mious": list(found.rung_mious),
         "object_ious": object_ious,
         "seconds": time.perf_counter() - start,

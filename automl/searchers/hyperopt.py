@@ -99,7 +99,7 @@ class HyperOptSearch:
         values = list(self._told.values())
         kept = [i for i, value in enumerate(values) if not value.excess]
         broken = [i for i, value in enumerate(values) if value.excess]
-        points = [(values[i].saved, values[i].miou) for i in kept]
+        points = [(values[i].saved, values[i].quality) for i in kept]
         order = [kept[i] for i in ranking(points)]
         order += sorted(broken, key=lambda i: values[i].excess)
         for place, i in enumerate(order):

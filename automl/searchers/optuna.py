@@ -29,7 +29,7 @@ def tpe(problem: Problem, seed: int) -> Searcher:
 
 
 class OptunaSearch:
-    """A study in memory over (MACs saved, mIoU), from the ladder."""
+    """A study in memory over (MACs saved, quality), from the ladder."""
 
     def __init__(self, problem: Problem, sampler: BaseSampler) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -56,7 +56,7 @@ class OptunaSearch:
         trial = waiting.pop(0) if waiting else self._trial(subnet)
         if self._constrained:
             trial.set_constraint("excess", values.excess)
-        self._study.tell(trial, [values.saved, values.miou])
+        self._study.tell(trial, [values.saved, values.quality])
 
     def _trial(self, given: Subnet | None) -> optuna.Trial:
         """A new trial: of the given subnet, or of one that the sampler chooses."""

@@ -45,7 +45,7 @@ class SubnetProposals(TuneSearcher):
         costs: a subnet's costs by name.
         parent_macs: MACs of the parent's encoder.
         constraints: bounds that a proposal must keep.
-        known: mIoU of a subnet that was evaluated before, expected or measured, else None.
+        known: what a subnet that was evaluated before scored, measured or expected, else None.
         seed: of all random choices.
         make_searcher: of the searcher behind it.
     """
@@ -60,7 +60,7 @@ class SubnetProposals(TuneSearcher):
         seed: int,
         make_searcher: MakeSearcher = hyperopt_search,
     ) -> None:
-        super().__init__(metric="miou", mode="max")
+        super().__init__(metric="quality", mode="max")
         self._space = space
         self._costs = costs
         self._parent_macs = parent_macs
@@ -77,11 +77,11 @@ class SubnetProposals(TuneSearcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next subnet to evaluate, or FINISHED where none is left."""
         while (subnet := self._next()) is not None:
-            miou = self._known(subnet)
-            if miou is None:
+            quality = self._known(subnet)
+            if quality is None:
                 self._pending[trial_id] = subnet
                 return subnet.to_dict()
-            self._tell(subnet, miou)
+            self._tell(subnet, quality)
         return "FINISHED"  # Searcher.FINISHED
 
     def on_trial_complete(
@@ -92,7 +92,7 @@ class SubnetProposals(TuneSearcher):
         repeats = self._repeats.pop(subnet, 0)
         if result and not error:
             for _ in range(1 + repeats):
-                self._tell(subnet, result["miou"])
+                self._tell(subnet, result["quality"])
 
     def _next(self) -> Subnet | None:
         """A subnet that keeps the constraints and did not come yet; None where none is found."""
@@ -120,9 +120,9 @@ class SubnetProposals(TuneSearcher):
         self._refused = PATIENCE - RETRIES
         return sample_feasible(self._space, self._costs, self._constraints, self._rng, came)
 
-    def _tell(self, subnet: Subnet, miou: float) -> None:
+    def _tell(self, subnet: Subnet, quality: float) -> None:
         macs = self._costs(subnet)["encoder_macs"]
-        self._told[subnet] = Values(*objectives(macs, miou, self._parent_macs))
+        self._told[subnet] = Values(*objectives(macs, quality, self._parent_macs))
         self._searcher.tell(subnet, self._told[subnet])
 
     def __getstate__(self) -> dict[str, Any]:

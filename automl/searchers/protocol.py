@@ -14,13 +14,14 @@ class Values:
 
     Args:
         saved: the share of the parent's encoder MACs that it saves, to be maximised.
-        miou: to be maximised; 0 where constraints are broken, since then it was not measured.
+        quality: its mIoU, or what `search.objective` says, to be maximised; 0 where constraints
+            are broken, since then it was not measured.
         excess: by how much it breaks constraints, the sum of `Constraint.excess`; 0 where it keeps
             them all.
     """
 
     saved: float
-    miou: float
+    quality: float
     excess: float = 0.0
 
 

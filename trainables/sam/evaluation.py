@@ -106,11 +106,26 @@ class EvaluationSet:
         Args:
             batch_size: pictures that the encoder takes together; None: as many as suit their size.
         """
-        size = batch_size or self.batch_size
+        return Metrics.of(self.results(supernet, subnet, batch_size))
+
+    def results(
+        self,
+        supernet: Supernet,
+        subnet: Subnet,
+        batch_size: int | None = None,
+        with_masks: bool = False,
+    ) -> list[ObjectResult]:
+        """The result of each object, picture by picture; with the chosen masks if asked for."""
         kinds = (self.prompts,)
-        return Metrics.of(
-            list(object_results(supernet, subnet, self.examples, kinds, batch_size=size))
+        found = object_results(
+            supernet,
+            subnet,
+            self.examples,
+            kinds,
+            batch_size=batch_size or self.batch_size,
+            masks_of=kinds if with_masks else (),
         )
+        return list(found)
 
     def box_miou(self) -> float:
         """What the objects' own tight boxes, taken as masks, would score."""

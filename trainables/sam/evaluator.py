@@ -41,16 +41,24 @@ class Evaluation:
     """What was found out about a subnet.
 
     Args:
-        metrics: over the objects that were asked about.
-        ious: of each of these objects.
+        results: of the objects that were asked about.
         whole: whether these are all.
         rung_mious: the mIoU after each rung.
     """
 
-    metrics: Metrics
-    ious: ObjectIous
+    results: tuple[ObjectResult, ...]
     whole: bool
     rung_mious: tuple[float, ...]
+
+    @property
+    def metrics(self) -> Metrics:
+        """Over these objects."""
+        return Metrics.of(self.results)
+
+    @property
+    def ious(self) -> ObjectIous:
+        """Of each of these objects."""
+        return _object_ious(self.results)
 
 
 class Evaluator:
@@ -61,6 +69,7 @@ class Evaluator:
         examples: what is evaluated on.
         batch_size: pictures that the encoder takes together; None: as many as suit their size.
         cache_bytes: of tokens that are kept, where the weights are; 0 keeps none.
+        with_masks: whether results have the chosen masks.
 
     Attributes:
         examples: what is evaluated on.
@@ -76,12 +85,14 @@ class Evaluator:
         examples: EvaluationSet,
         batch_size: int | None = None,
         cache_bytes: int = CACHE_BYTES,
+        with_masks: bool = False,
     ) -> None:
         if supernet.sam.training:
             raise ValueError("subnets are evaluated in evaluation mode: call eval() first")
         self.supernet = supernet
         self.examples = examples
         self.cache = PrefixCache(supernet, cache_bytes)
+        self._with_masks = with_masks
         self._batches = list(in_batches(examples.examples, batch_size or examples.batch_size))
         self._weights = _state(supernet)
         self._positions = dense_positions(supernet.sam)
@@ -115,7 +126,7 @@ class Evaluator:
             mious.append(fmean(result.iou for result in results))
             start = end
         whole = start == len(self._batches)
-        return Evaluation(Metrics.of(results), _object_ious(results), whole, tuple(mious))
+        return Evaluation(tuple(results), whole, tuple(mious))
 
     def embeddings(self, subnet: Subnet) -> list[Tensor]:
         """The image embeddings, [B, 256, H, W] for each batch of pictures with an object to prompt.
@@ -141,7 +152,12 @@ class Evaluator:
         for i, example in enumerate(self._batches[batch]):
             for question in self._asked(first + i, example):
                 yield from answers(
-                    self.supernet.sam, embeddings[i : i + 1], self._positions, question, first + i
+                    self.supernet.sam,
+                    embeddings[i : i + 1],
+                    self._positions,
+                    question,
+                    first + i,
+                    self._with_masks,
                 )
 
     def _asked(self, picture: int, example: Example) -> list[Question]:

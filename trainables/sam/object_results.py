@@ -55,6 +55,24 @@ class ObjectResult:
     truth: str
     mask: str | None
 
+    def true_mask(self) -> BoolArray:
+        """The true mask, [H, W]."""
+        return self._decoded(self.truth)
+
+    def chosen_mask(self) -> BoolArray:
+        """The chosen mask, [H, W].
+
+        Raises:
+            ValueError: it was not asked for.
+        """
+        if self.mask is None:
+            raise ValueError("the chosen mask was not asked for")
+        return self._decoded(self.mask)
+
+    def _decoded(self, counts: str) -> BoolArray:
+        masks = decode_rle([{"rle": counts}], *self.size)
+        return masks.reshape(self.size)
+
 
 def pictures_at_once(image_size: int) -> int:
     """How many pictures an encoder takes together: 8, fewer above 256 px.
