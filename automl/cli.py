@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from automl.best import best_subnet, parse_bound
-from automl.config import StudyConfig, load_config
+from automl.config import StudyConfig, config_keys, load_config
 from automl.export import check_format, export_subnet, export_summary
 from automl.latency import front_latency_table, latency_notes, latency_table
 from automl.output import CONFIG, read_config
@@ -47,8 +47,16 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", help="The study's directory; runs/NAME of the configuration's file."),
 ]
+
+
+def _begun(incomplete: str) -> list[str]:
+    """The configuration's keys that begin so, for shells to complete."""
+    return [f"{key}=" for key in config_keys() if key.startswith(incomplete)]
+
+
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as seed=1.")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Such as seed=1.", autocompletion=_begun),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 

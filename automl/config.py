@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from yaml import YAMLError
 
 from automl.design_checks import check_designs
@@ -260,6 +261,18 @@ class StudyConfig(_Section):
         if path is None:
             raise InputError(f"checkpoint: {self.model} needs one; give the path of its weights")
         return path
+
+
+def config_keys(section: type[BaseModel] = StudyConfig, above: str = "") -> dict[str, FieldInfo]:
+    """Every key by its whole name, such as `training.batch_size`."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= config_keys(kind, f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = field
+    return found
 
 
 def load_config(path: str | Path | None, overrides: list[str]) -> StudyConfig:
