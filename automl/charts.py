@@ -8,7 +8,7 @@ from typing import Any
 
 import vl_convert
 
-from automl.ledger import Row, heads_share, mlp_share
+from automl.ledger import Row, evaluated_whole, heads_share, mlp_share
 from automl.pareto import front_of, hypervolume, objectives
 from trainables.sam.objective import quality, quality_name
 
@@ -192,7 +192,7 @@ def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any]) -> Chart:
         front: list[tuple[float, float]] = []
         own = [row for row in rows if row["weights"] == weights]
         for number, row in enumerate(own, start=1):
-            if not row.get("stopped"):
+            if evaluated_whole([row]):
                 macs = row["encoder_macs"], quality(row, "val"), parent["encoder_macs"]
                 points_so_far = [*front, objectives(*macs)]
                 front = front_of(points_so_far, points_so_far)

@@ -16,7 +16,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.files import write_json
 from automl.halving import Budget
-from automl.search import SearchState, front_rows, search_state, search_subnets
+from automl.search import SearchFailedError, SearchState, front_rows, search_state, search_subnets
 from automl.train import train_design
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -45,7 +45,7 @@ DESIGNS = pa.schema(
         ("best_miou_val", pa.float64()),
         ("smallest_encoder_params", pa.int64()),
         ("seconds", pa.float64()),
-        ("failure", pa.string()),  # why it could not be trained; null where it could
+        ("failure", pa.string()),  # why it could not be trained or searched; else null
     ]
 )
 """Columns of `designs.parquet`: one row for each design and number of steps, in the order in which
@@ -81,10 +81,11 @@ def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> d
         checkpoint = train_design(
             workspace, design, budget.steps, [TuneReportCallback()], constants
         )
-    except FloatingPointError as error:
-        found = {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": str(error)}
-    else:
         found = _search(design, workspace, budget, checkpoint)
+    except FloatingPointError as error:
+        found = _failed(f"{error}; give a lower training.learning_rate, in another directory")
+    except SearchFailedError as error:
+        found = _failed(str(error))
     return {
         "design": design.key,
         **design.to_dict(),
@@ -96,6 +97,10 @@ def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> d
         **found,
         "seconds": time.perf_counter() - start,
     }
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
 
 
 def _search(

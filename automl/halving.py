@@ -74,16 +74,13 @@ def best_records(records: Sequence[dict[str, Any]], count: int) -> list[dict[str
 
     Args:
         records: of a rung; a design that was tried twice counts once.
-        count: how many go on at most; a design that could not be trained never does.
+        count: how many go on at most; a design that failed never does.
 
     Raises:
-        InputError: no design could be trained.
+        InputError: all failed.
     """
     distinct = list({record["design"]: record for record in records}.values())
-    trained = [record for record in distinct if not record.get("failure")]
-    if not trained:
-        raise InputError(
-            f"training.learning_rate: no design could be trained ({distinct[0]['failure']}); give "
-            "a lower one, in another output directory"
-        )
-    return sorted(trained, key=lambda record: -record["hypervolume"])[:count]
+    sound = [record for record in distinct if not record.get("failure")]
+    if not sound:
+        raise InputError(f"no design could be trained and searched: {distinct[0]['failure']}")
+    return sorted(sound, key=lambda record: -record["hypervolume"])[:count]

@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         ("rung_mious", pa.list_(pa.float64())),  # after each rung of pictures
         ("object_ious", pa.list_(pa.float32())),  # of a whole evaluation, object by object
         ("seconds", pa.float64()),
+        ("failure", pa.string()),  # why it could not be evaluated; null where it was
     ]
 )
 Row = dict[str, Any]
@@ -61,6 +62,11 @@ def read_rows(path: Path) -> list[Row]:
     """Rows of a table that `write_rows` wrote; none where there is no file."""
     rows: list[Row] = pq.read_table(path).to_pylist() if path.exists() else []
     return rows
+
+
+def evaluated_whole(rows: Iterable[Row]) -> list[Row]:
+    """Without those that were stopped early or failed."""
+    return [row for row in rows if not row.get("stopped") and not row.get("failure")]
 
 
 def mlp_share(row: Row, parent: Row) -> float:

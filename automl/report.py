@@ -19,7 +19,7 @@ from automl.charts import (
 from automl.config import StudyConfig
 from automl.files import write_text
 from automl.halving import best_first
-from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share, read_rows
+from automl.ledger import Row, evaluated_whole, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.tracking import tracking_uri
 from automl.workspace import Workspace
 from trainables.sam.objective import quality, quality_name
@@ -75,9 +75,7 @@ def report_page(
     final = {weights for _, weights in on_front}
     last = [row for row in evaluations if row["weights"] in final]
     others = [
-        row
-        for row in last
-        if not row["stopped"] and (row["subnet"], row["weights"]) not in on_front
+        row for row in evaluated_whole(last) if (row["subnet"], row["weights"]) not in on_front
     ]
     charts = {
         "front": front_explorer(front, parent, others, gallery[0]["subnet"] if gallery else None),

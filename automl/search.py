@@ -2,7 +2,9 @@
 
 Actors keep the supernet, the pictures and what subnets have in common (`Evaluator`). An evaluation
 ends early where a subnet has clearly lost against one that costs no more (`early_stopping.py`); its
-row says `stopped`, counts as an evaluation, and is never on a front.
+row says `stopped`, counts as an evaluation, and is never on a front. One that fails is tried once
+more, in a new process, since machines fail as well; then its row says why, and the search goes on
+unless too many fail in a row.
 """
 
 import math
@@ -15,19 +17,27 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from automl.ledger import Ledger, Row, read_rows
+from automl.ledger import Ledger, Row, evaluated_whole, read_rows
 from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
-from automl.searchers.proposals import SubnetProposals
+from automl.searchers.proposals import FAILED, SubnetProposals
 from automl.searchers.registry import find_searcher
 from automl.workspace import Workspace
 from search_spaces.design import Design
+from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
 from trainables.early_stopping import Rival, rung_correlations
 from trainables.sam.evaluator import Evaluator
 from trainables.sam.objective import quality
 from trainables.subnet import score_in_rungs
 from trainables.supernet import WEIGHTS
+
+RETRIES = 1
+"""How many times an evaluation that failed is tried again, in a new process."""
+FAILURES = 10
+"""So many subnets in a row that could not be evaluated end a search."""
+FIRST_FAILURES = 3
+"""So many do where none could be evaluated before."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,7 @@ def rivals_of(rows: list[Row]) -> list[Rival]:
     """Those subnets that were evaluated whole."""
     return [
         Rival(row["encoder_macs"], np.array(row["object_ious"], dtype=np.float32))
-        for row in rows
-        if not row["stopped"]
+        for row in evaluated_whole(rows)
     ]
 
 
@@ -100,19 +109,68 @@ class LocalCallback(tune.Callback):
         return tune.Callback, ()
 
 
+class SearchFailedError(RuntimeError):
+    """Too many subnets in a row could not be evaluated."""
+
+
 class _Recorder(LocalCallback):
-    """Writes each result into the ledger as soon as it is there."""
+    """Writes each result into the ledger as soon as it is there.
+
+    Args:
+        ledger: of the supernet.
+        more: completes the row of a subnet that was evaluated.
+        failed: the row of one that was not, and why.
+        proposals: told to end where it makes no sense to go on.
+        report: called after each.
+
+    Attributes:
+        error: why it makes no sense to go on.
+    """
 
     def __init__(
-        self, ledger: Ledger, more: Callable[[Row], Row], report: Callable[[], None]
+        self,
+        ledger: Ledger,
+        more: Callable[[Row], Row],
+        failed: Callable[[Subnet, str], Row],
+        proposals: SubnetProposals,
+        report: Callable[[], None],
     ) -> None:
-        self._ledger, self._more, self._report = ledger, more, report
+        self._ledger, self._more, self._failed = ledger, more, failed
+        self._proposals, self._report = proposals, report
+        self._in_a_row = 0
+        self.error: Exception | None = None
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self._in_a_row = 0
         self._ledger.record({**result["row"], **self._more(result["row"])})
         self._report()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = _cause(trial.get_pickled_error())
+        if isinstance(error, InputError):
+            self._give_up(error)
+            return
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        self._ledger.record(self._failed(Subnet.from_dict(trial.config), reason))
+        self._report()
+        self._in_a_row += 1
+        none_before = all(row["failure"] for row in self._ledger.rows())
+        if self._in_a_row >= (FIRST_FAILURES if none_before else FAILURES):
+            said = f"{self._in_a_row} subnets in a row could not be evaluated; the last: {reason}"
+            self._give_up(SearchFailedError(said))
+
+    def _give_up(self, error: Exception) -> None:
+        self.error = self.error or error
+        self._proposals.end()
+
+
+def _cause(error: Exception) -> Exception:
+    """What a trial raised, out of what Ray made of it."""
+    while isinstance(cause := getattr(error, "cause", None), Exception):
+        error = cause
+    return error
 
 
 def search_subnets(
@@ -140,19 +198,27 @@ def search_subnets(
         the constraints.
 
     Raises:
-        RuntimeError: an evaluation failed.
+        SearchFailedError: too many subnets in a row could not be evaluated.
+        InputError: `search.objective` gives no metrics.
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
     ledger = Ledger(workspace.ledger_part(identity["weights"]))
 
     def known(subnet: Subnet) -> float | None:
         row = ledger.find(subnet.key, "val")
-        return row["expected"] if row else None
+        if row is None:
+            return None
+        return FAILED if row["failure"] else row["expected"]
 
     def more(row: Row) -> Row:
         costs = workspace.costs(Subnet.from_dict(row))
         predicted = {"latency_predicted_ms": "latency_ms", "peak_memory": "peak_memory"}
         return identity | {name: costs.get(cost) for name, cost in predicted.items()}
+
+    def failed(subnet: Subnet, reason: str) -> Row:
+        counted = workspace.cost_table.costs(subnet).to_dict()
+        row = {"subnet": subnet.key, **subnet.to_dict(), **counted, "split": "val", "pictures": 0}
+        return {**row, **identity, "stopped": False, "failure": reason}
 
     def tell() -> None:
         report(search_state(workspace, ledger.rows()))
@@ -175,8 +241,9 @@ def search_subnets(
     trial = tune.with_parameters(
         SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS, part=ledger.path
     )
+    recorder = _Recorder(ledger, more, failed, proposals, tell)
     per_trial = {"CPU": resources.evaluator_cpus, "GPU": resources.evaluator_gpus}
-    results = tune.Tuner(
+    tune.Tuner(
         tune.with_resources(trial, per_trial),
         tune_config=tune.TuneConfig(
             search_alg=proposals,
@@ -187,20 +254,28 @@ def search_subnets(
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(storage),
-            callbacks=[_Recorder(ledger, more, tell)],
+            callbacks=[recorder],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(fail_fast=True),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
     ).fit()
-    raise_first_error(results)
     shutil.rmtree(storage / name, ignore_errors=True)
+    if recorder.error is not None:
+        raise recorder.error
     return ledger.rows()
 
 
 def raise_first_error(results: tune.ResultGrid) -> None:
-    """A failed trial, or one without metrics, is an error, never an empty result."""
+    """A failed trial, or one without metrics, is an error, never an empty result.
+
+    Raises:
+        InputError: that is what a trial raised.
+        RuntimeError: it failed of something else, or has no metrics.
+    """
     for result in results:
+        if result.error is not None and isinstance(cause := _cause(result.error), InputError):
+            raise cause
         if result.error is not None:
             raise RuntimeError(f"a trial failed: {result.error}") from result.error
         if not result.metrics:
@@ -217,7 +292,7 @@ def stopping_metrics(rows: list[Row]) -> dict[str, float]:
     """What a search saved by ending evaluations early, and what it could know when it did.
 
     Args:
-        rows: of one supernet on val.
+        rows: of one supernet on val, at least one of which did not fail.
 
     Returns:
         `stopped`, the share of evaluations that ended early; `pictures_seen`, the share of all
@@ -225,7 +300,8 @@ def stopping_metrics(rows: list[Row]) -> dict[str, float]:
         between the mIoU after it and on all pictures, over subnets that were evaluated whole;
         without the last where all of those score the same.
     """
-    whole = [row for row in rows if not row["stopped"]]
+    rows = [row for row in rows if not row.get("failure")]
+    whole = evaluated_whole(rows)
     most = max(row["pictures"] for row in rows)
     found = {
         "stopped": 1 - len(whole) / len(rows),
@@ -238,7 +314,7 @@ def stopping_metrics(rows: list[Row]) -> dict[str, float]:
 
 def front_rows(workspace: Workspace, rows: list[Row]) -> list[Row]:
     """The non-dominated of those that were evaluated whole, smallest subnet first."""
-    whole = [row for row in rows if not row.get("stopped")]
+    whole = evaluated_whole(rows)
     return front_of(whole, _points(workspace, whole))
 
 

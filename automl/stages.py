@@ -38,6 +38,7 @@ OF_AN_EVALUATION = {
     "rung_mious",
     "object_ious",
     "seconds",
+    "failure",
 }
 """Columns of the ledger that say how a subnet was evaluated, not what it is."""
 ON_TEST = ("miou_test", "metrics_test")
@@ -154,6 +155,12 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
     for weights in dict.fromkeys([*searches, final_weights(workspace)]):
         rows += read_rows(workspace.ledger_part(weights))
     write_rows(rows, workspace.root / "evaluations.parquet")
+    failed = [row for row in rows if row["failure"]]
+    if failed:
+        share.say(
+            f"{len(failed)} subnets could not be evaluated, {failed[-1]['subnet']}: "
+            f"{failed[-1]['failure']}; evaluations.parquet has them all"
+        )
     found = stopping_metrics([row for row in rows if row["weights"] == final_weights(workspace)])
     tracking.log_metrics(found)
     share.say(stopping_note(found))

@@ -23,6 +23,8 @@ PATIENCE = 100
 """Proposals in a row that may break constraints or repeat before a subnet is drawn instead."""
 RETRIES = 10
 """Such proposals after which the next one is drawn, until one is neither."""
+FAILED = float("-inf")
+"""What is known of a subnet that could not be evaluated."""
 
 
 class SubnetProposals(TuneSearcher):
@@ -30,7 +32,8 @@ class SubnetProposals(TuneSearcher):
 
     Each subnet is suggested once. A proposal that breaks a constraint is answered at once with its
     excess; one that is known, with what is known; one that is being evaluated, when that is done.
-    None of them costs an evaluation. A search that starts again over the same ledger thus goes
+    None of them costs an evaluation. One that can't be evaluated is answered as if it broke a
+    constraint. A search that starts again over the same ledger thus goes
     through the same proposals up to where it was, if one was evaluated at a time.
 
     Their number is bounded: after `PATIENCE` in a row that break constraints or repeat, and then
@@ -45,7 +48,8 @@ class SubnetProposals(TuneSearcher):
         costs: a subnet's costs by name.
         parent_macs: MACs of the parent's encoder.
         constraints: bounds that a proposal must keep.
-        known: what a subnet that was evaluated before scored, measured or expected, else None.
+        known: what a subnet that was evaluated before scored, measured or expected; FAILED where it
+            could not be evaluated; None where it was not tried.
         seed: of all random choices.
         make_searcher: of the searcher behind it.
     """
@@ -73,10 +77,11 @@ class SubnetProposals(TuneSearcher):
         self._repeats: Counter[Subnet] = Counter()  # of what is pending
         self._told: dict[Subnet, Values] = {}
         self._refused = 0
+        self._ended = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next subnet to evaluate, or FINISHED where none is left."""
-        while (subnet := self._next()) is not None:
+        while not self._ended and (subnet := self._next()) is not None:
             quality = self._known(subnet)
             if quality is None:
                 self._pending[trial_id] = subnet
@@ -90,9 +95,13 @@ class SubnetProposals(TuneSearcher):
         """Tell the searcher what a subnet scored."""
         subnet = self._pending.pop(trial_id)
         repeats = self._repeats.pop(subnet, 0)
-        if result and not error:
-            for _ in range(1 + repeats):
-                self._tell(subnet, result["quality"])
+        quality = result["quality"] if result and not error else FAILED
+        for _ in range(1 + repeats):
+            self._tell(subnet, quality)
+
+    def end(self) -> None:
+        """Propose nothing more."""
+        self._ended = True
 
     def _next(self) -> Subnet | None:
         """A subnet that keeps the constraints and did not come yet; None where none is found."""
@@ -122,7 +131,9 @@ class SubnetProposals(TuneSearcher):
 
     def _tell(self, subnet: Subnet, quality: float) -> None:
         macs = self._costs(subnet)["encoder_macs"]
-        self._told[subnet] = Values(*objectives(macs, quality, self._parent_macs))
+        failed = quality == FAILED
+        values = objectives(macs, 0.0 if failed else quality, self._parent_macs)
+        self._told[subnet] = Values(*values, excess=float(failed))
         self._searcher.tell(subnet, self._told[subnet])
 
     def __getstate__(self) -> dict[str, Any]:

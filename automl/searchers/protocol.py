@@ -17,7 +17,7 @@ class Values:
         quality: its mIoU, or what `search.objective` says, to be maximised; 0 where constraints
             are broken, since then it was not measured.
         excess: by how much it breaks constraints, the sum of `Constraint.excess`; 0 where it keeps
-            them all.
+            them all; 1 where it could not be evaluated.
     """
 
     saved: float
@@ -46,7 +46,7 @@ class Searcher(Protocol):
     """Proposes subnets of a space, given how good others are.
 
     Several proposals may be open at a time, and answers come in any order. A proposal is answered
-    once, also one that repeats another; one whose evaluation failed is never answered.
+    once, also one that repeats another.
     """
 
     def ask(self) -> Subnet:
