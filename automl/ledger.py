@@ -4,13 +4,16 @@ Each search writes a part of its own (`ledger/WEIGHTS.parquet`); a study that is
 in `evaluations.parquet`.
 """
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from search_spaces.errors import InputError
 
 SCHEMA = pa.schema(
     [
@@ -45,22 +48,36 @@ SCHEMA = pa.schema(
 Row = dict[str, Any]
 
 
+class DamagedError(InputError):
+    """A table is not as it was written."""
+
+
 def row_identity(row: Row) -> tuple[Any, ...]:
     """What makes an evaluation the same as another."""
     return tuple(row[name] for name in ("subnet", "design", "weights", "split", "pictures"))
 
 
 def write_rows(rows: Iterable[Row], path: Path, schema: pa.Schema = SCHEMA) -> None:
-    """Write a table; the file appears whole or not at all."""
+    """Write a table with checksums; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    pq.write_table(table, temporary, write_page_checksum=True)
     temporary.replace(path)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a table that `write_rows` wrote; none where there is no file."""
-    rows: list[Row] = pq.read_table(path).to_pylist() if path.exists() else []
+    """Rows of a table that `write_rows` wrote; none where there is no file.
+
+    Raises:
+        DamagedError: it is not as it was written.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows: list[Row] = pq.read_table(path, page_checksum_verification=True).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
     return rows
 
 
@@ -95,13 +112,25 @@ def heads_share(row: Row, full_heads: Sequence[int]) -> float:
 
 
 class Ledger:
-    """One part of the ledger, with a single writer; a row is on disk when `record` returns."""
+    """One part of the ledger, with a single writer; a row is on disk when `record` returns.
 
-    def __init__(self, path: Path) -> None:
+    The file before the last row stays beside it and is taken where the newer one is damaged: what
+    it lacks is evaluated again.
+
+    Args:
+        path: of the part.
+        say: told where the part is damaged.
+
+    Raises:
+        DamagedError: the file before it is damaged, too.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] = warnings.warn) -> None:
         self.path = path
+        self._before = path.with_suffix(".before")
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._found: dict[tuple[str, str], Row] = {}
-        for row in read_rows(path):
+        for row in self._last_good(say):
             self._add(row)
 
     def __len__(self) -> int:
@@ -124,7 +153,22 @@ class Ledger:
         if row_identity(row) in self._rows:
             raise ValueError(f"evaluated twice: {row_identity(row)}")
         self._add({name: row.get(name) for name in SCHEMA.names})
+        if self.path.exists():
+            # A name more for the same file: the part is there at any moment.
+            spare = self._before.with_suffix(".spare")
+            spare.unlink(missing_ok=True)
+            spare.hardlink_to(self.path)
+            spare.replace(self._before)
         write_rows(self._rows.values(), self.path)
+
+    def _last_good(self, say: Callable[[str], None]) -> list[Row]:
+        try:
+            return read_rows(self.path)
+        except DamagedError as error:
+            rows = read_rows(self._before)
+            say(f"{error}; the ledger goes on from the {len(rows)} rows before it")
+            write_rows(rows, self.path)
+            return rows
 
     def _add(self, row: Row) -> None:
         self._rows[row_identity(row)] = row

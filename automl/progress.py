@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+
+from automl.study_log import LogTail, log_line
 
 LINE_EVERY_S = 10.0
 
@@ -48,11 +51,16 @@ class StudyProgress:
         weights: the stages in order, with the cost that each is expected to have, in any unit;
             the time left is estimated from them.
         console: where to write.
+        root: the study's output directory; what is added to its log is shown. None: there is no
+            log.
     """
 
-    def __init__(self, weights: Mapping[str, float], console: Console) -> None:
+    def __init__(
+        self, weights: Mapping[str, float], console: Console, root: Path | None = None
+    ) -> None:
         self._weights = dict(weights)
         self._console = console
+        self._root, self._log = root, LogTail(root) if root else None
         self._started = self._last_line = time.monotonic()
         self._done = self._skipped = 0.0
         self._bars = Bars(
@@ -76,6 +84,7 @@ class StudyProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._show_log()
         self._bars.stop()
 
     @contextmanager
@@ -107,6 +116,7 @@ class StudyProgress:
 
     def show(self, name: str, share: float, note: str) -> None:
         """Bring the display up to date."""
+        self._show_log()
         left = self._time_left()
         title = f"{self._title(name)} {share:4.0%}" + (f", {note}" if note else "")
         if self._console.is_terminal:
@@ -118,8 +128,17 @@ class StudyProgress:
             self._print(f"{title}; {self.share:.0%} of the study{', ' + left if left else ''}")
 
     def say(self, name: str, text: str) -> None:
-        """Print a line about a stage that stays."""
-        self._print(f"{self._title(name)}: {text}")
+        """Print a line about a stage that stays, also in the study's log."""
+        line = f"{self._title(name)}: {text}"
+        if self._root is None:
+            self._print(line)
+        else:
+            log_line(self._root, line)
+            self._show_log()
+
+    def _show_log(self) -> None:
+        for line in self._log.new_lines() if self._log else []:
+            self._print(line)
 
     def _title(self, name: str) -> str:
         names = list(self._weights)

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
 from automl.searchers.proposals import FAILED, SubnetProposals
 from automl.searchers.registry import find_searcher
+from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
@@ -202,7 +204,7 @@ def search_subnets(
         InputError: `search.objective` gives no metrics.
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
-    ledger = Ledger(workspace.ledger_part(identity["weights"]))
+    ledger = Ledger(workspace.ledger_part(identity["weights"]), partial(log_line, workspace.root))
 
     def known(subnet: Subnet) -> float | None:
         row = ledger.find(subnet.key, "val")

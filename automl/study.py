@@ -117,7 +117,7 @@ class Study:
         if set(todo) - {"data"}:
             connect(self.config.resources)
         costs = stages.stage_costs(self.workspace)
-        with ended_by_signals(), StudyProgress(costs, self._console) as progress:
+        with ended_by_signals(), StudyProgress(costs, self._console, self.output) as progress:
             for name in names:
                 if name not in todo:
                     progress.skip(name)

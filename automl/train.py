@@ -1,6 +1,6 @@
 """Ray Train around the sandwich training of one design's supernet."""
 
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer, get_device
 
+from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.design import Design
-from trainables.supernet import train_supernet
+from search_spaces.errors import InputError
+from trainables.supernet import sound_checkpoint, train_supernet
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> None:
@@ -26,27 +28,30 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     design: Design = config["design"]
     study = workspace.config
     context = ray.train.get_context()
-    checkpoint = ray.train.get_checkpoint()
+    newest = ray.train.get_checkpoint()
+    say = partial(log_line, workspace.root)
+    checkpoint = sound_checkpoint(Path(newest.path), say) if newest else None
+    if newest and not checkpoint:
+        say(f"no checkpoint of design {design.key} is left: its training starts anew")
 
     def report(metrics: dict[str, Any], folder: Path | None) -> None:
         kept = Checkpoint.from_directory(folder) if folder else None
         ray.train.report({**config["constants"], **metrics}, checkpoint=kept)
 
-    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-        train_supernet(
-            workspace.prioritised(design.metric).to(get_device()),
-            workspace.space(design),
-            workspace.pictures("train"),
-            study.training,
-            steps=config["steps"],
-            horizon=study.final.steps,
-            prompts=study.prompts,
-            seed=study.seed,
-            checkpoint=Path(folder) if folder else None,
-            report=report,
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-        )
+    train_supernet(
+        workspace.prioritised(design.metric).to(get_device()),
+        workspace.space(design),
+        workspace.pictures("train"),
+        study.training,
+        steps=config["steps"],
+        horizon=study.final.steps,
+        prompts=study.prompts,
+        seed=study.seed,
+        checkpoint=checkpoint,
+        report=report,
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
 
 
 def train_design(
@@ -70,6 +75,7 @@ def train_design(
 
     Raises:
         FloatingPointError: a loss or a gradient was not finite, in each of several attempts.
+        InputError: what a worker can't use.
     """
     resources = workspace.config.resources
     per_worker = {"CPU": resources.train_cpus}
@@ -99,22 +105,23 @@ def train_design(
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
-        reason = not_finite(error)
-        if reason is None:
-            raise
-        raise FloatingPointError(reason) from error
+        for kind in (FloatingPointError, InputError):
+            reason = raised(error, kind)
+            if reason is not None:
+                raise kind(reason) from error
+        raise
     if result.checkpoint is None:
         raise RuntimeError(f"the training of design {design.key} left no checkpoint")
     return Path(result.checkpoint.path)
 
 
-def not_finite(error: TrainingFailedError) -> str | None:
-    """What was not finite in a training that failed; None where it failed of something else."""
+def raised(error: TrainingFailedError, kind: type[Exception]) -> str | None:
+    """What a worker said as it raised such an error; None where it failed of something else."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    mark = f"{FloatingPointError.__name__}: "
     for failure in failures.values():
         # Ray hands on a worker's traceback as text; its last line names the exception.
         last = str(failure).strip().rpartition("\n")[2]
-        if last.startswith(mark):
-            return last.removeprefix(mark)
+        name, _, reason = last.partition(": ")
+        if name.rpartition(".")[2] == kind.__name__:
+            return reason
     return None

@@ -22,7 +22,7 @@ from automl.designs import (
 from automl.halving import Budget
 from automl.ledger import read_rows, write_rows
 from automl.progress import StudyProgress
-from automl.train import not_finite
+from automl.train import raised
 from automl.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.design import Design
@@ -182,9 +182,12 @@ def test_a_loss_that_is_not_finite_is_told_from_other_failures() -> None:
         0: RuntimeError("Connection closed by peer"),
         1: RuntimeError(trace.format("FloatingPointError")),
     }
-    assert not_finite(WorkerGroupError("", failures)) == "the loss is nan"
+    assert raised(WorkerGroupError("", failures), FloatingPointError) == "the loss is nan"
+    assert raised(WorkerGroupError("", failures), InputError) is None
+    failures[1] = RuntimeError(trace.format("search_spaces.errors.InputError"))
+    assert raised(WorkerGroupError("", failures), InputError) == "the loss is nan"
     failures[1] = RuntimeError(trace.format("ValueError"))
-    assert not_finite(WorkerGroupError("", failures)) is None
+    assert raised(WorkerGroupError("", failures), FloatingPointError) is None
 
 
 class Runs:

@@ -1,10 +1,13 @@
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from automl.ledger import SCHEMA, Ledger, read_rows
+from automl.ledger import SCHEMA, DamagedError, Ledger, read_rows, write_rows
+from search_spaces import InputError
 
 
 def row(subnet: str, **values: Any) -> dict[str, Any]:
@@ -42,3 +45,54 @@ def test_nothing_half_written_is_left_or_read(tmp_path: Path) -> None:
     (tmp_path / ".part.parquet.part").write_bytes(b"cut off")
     assert len(Ledger(ledger.path)) == 1
     assert read_rows(tmp_path / "missing.parquet") == []
+
+
+def spoil(path: Path, where: float = 0.5) -> None:
+    """Flip one bit."""
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("damage", [spoil, truncate])
+def test_where_a_part_is_damaged_the_one_before_it_is_taken_and_said(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    ledger = Ledger(tmp_path / "part.parquet")
+    for subnet in "abc":
+        ledger.record(row(subnet, miou_val=0.5, object_ious=[0.5] * 4000))
+    damage(ledger.path)
+    said: list[str] = []
+    again = Ledger(ledger.path, said.append)
+    assert [r["subnet"] for r in again.rows()] == ["a", "b"]
+    (line,) = said
+    assert "part.parquet is damaged" in line
+    assert "goes on from the 2 rows before it" in line
+    again.record(row("c"))
+    assert [r["subnet"] for r in Ledger(ledger.path).rows()] == ["a", "b", "c"]
+
+
+def test_where_nothing_good_is_left_it_is_an_error(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "part.parquet")
+    for subnet in "ab":
+        ledger.record(row(subnet))
+    for path in tmp_path.iterdir():
+        truncate(path)
+    with pytest.raises(InputError, match=r"part\.before is damaged"):
+        Ledger(ledger.path)
+
+
+def test_a_bit_anywhere_in_the_data_is_found(tmp_path: Path) -> None:
+    path, rng = tmp_path / "part.parquet", random.Random(0)
+    values = [row(str(i), object_ious=[rng.random() for _ in range(500)]) for i in range(20)]
+    write_rows(values, path)
+    whole = path.read_bytes()
+    for _ in range(40):
+        path.write_bytes(whole)
+        spoil(path, rng.uniform(0.01, 0.8))  # the footer, which has no checksum, comes after
+        with pytest.raises(DamagedError):
+            read_rows(path)

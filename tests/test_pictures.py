@@ -110,3 +110,12 @@ def test_what_is_no_prepared_split_is_refused(split, tmp_path):
     pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(InputError, match=r"empty\.parquet holds no picture"):
         Pictures(tmp_path / "empty.parquet")
+
+
+def test_a_split_that_is_damaged_is_named(splits, tmp_path):
+    content = bytearray((splits / "val.parquet").read_bytes())
+    content[len(content) // 3] ^= 1
+    (tmp_path / "val.parquet").write_bytes(content)
+    pictures = Pictures(tmp_path / "val.parquet")
+    with pytest.raises(InputError, match=r"val.parquet is damaged: .*; prepare it anew"):
+        [pictures[i] for i in range(len(pictures))]

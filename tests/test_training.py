@@ -9,15 +9,18 @@ from tiny import SPACE, batch_loss, tiny_sam
 
 from search_spaces import SubnetSpace
 from search_spaces.errors import InputError
+from trainables.checksums import CHECKSUMS
 from trainables.sam.models import read_state_dict
 from trainables.sam.supernet import Supernet
 from trainables.supernet import (
     OPTIMISER,
+    STATE,
     WEIGHTS,
     TrainingSettings,
     learning_rate_at,
     load_checkpoint,
     make_optimiser,
+    sound_checkpoint,
     train_supernet,
 )
 
@@ -86,6 +89,30 @@ def test_resumed_equals_uninterrupted_to_the_bit(train, whole):
     assert_same(resumed.sam.state_dict(), supernet.sam.state_dict())
     assert_same(optimiser_state(then.checkpoints[5]), optimiser_state(reports.checkpoints[5]))
     assert then.metrics == reports.metrics[2:]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMISER, STATE, CHECKSUMS])
+@pytest.mark.parametrize("how", ["bit", "cut", "gone"])
+def test_where_a_checkpoint_is_damaged_the_one_before_it_is_taken(whole, tmp_path, name, how):
+    for step, folder in whole[1].checkpoints.items():
+        shutil.copytree(folder, tmp_path / f"checkpoint_{step:06d}")
+    newest, before = tmp_path / "checkpoint_000005", tmp_path / "checkpoint_000004"
+    said = []
+    assert (sound_checkpoint(newest, said.append), said) == (newest, [])
+    content = bytearray((newest / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    damage = {"bit": content, "cut": content[:-1], "gone": None}[how]
+    if damage is None:
+        (newest / name).unlink()
+    else:
+        (newest / name).write_bytes(damage)
+    assert sound_checkpoint(newest, said.append) == before
+    (line,) = said
+    assert "checkpoint_000005 is damaged" in line
+    assert name in line or name == CHECKSUMS
+    for folder in (before, tmp_path / "checkpoint_000002"):
+        (folder / WEIGHTS).unlink()
+    assert sound_checkpoint(newest, said.append) is None
 
 
 def test_neither_checkpoints_nor_the_global_generator_change_the_training(train, whole):

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from search_spaces.errors import InputError
 from search_spaces.subnet_space import SubnetSpace
+from trainables.checksums import damaged_files, write_checksums
 from trainables.data.ahead import one_ahead
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures
@@ -155,11 +156,28 @@ def save_checkpoint(
     step: int,
     folder: Path,
 ) -> None:
-    """Write weights, optimiser, space and step into a folder."""
+    """Write weights, optimiser, space, step and checksums into a folder."""
     save_state_dict(supernet.sam.state_dict(), folder / WEIGHTS, torch.float32)
     torch.save(optimiser.state_dict(), folder / OPTIMISER)
     state = {"step": step, "space": space.to_dict(), "space_key": space.key}
     (folder / STATE).write_text(json.dumps(state, indent=2) + "\n")
+    write_checksums(folder)
+
+
+def sound_checkpoint(newest: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that is not damaged; None where none is left.
+
+    Args:
+        newest: a folder; older ones stand beside it and come before it by name.
+        say: told of each one that is damaged.
+    """
+    older = (f for f in newest.parent.glob("checkpoint_*") if f.is_dir() and f.name < newest.name)
+    for folder in (newest, *sorted(older, reverse=True)):
+        damaged = damaged_files(folder)
+        if not damaged:
+            return folder
+        say(f"checkpoint {folder} is damaged ({', '.join(damaged)}): the one before it is taken")
+    return None
 
 
 def load_checkpoint(

@@ -61,7 +61,7 @@ class Pictures:
         if not self._place.is_file():
             raise InputError(f"data: {place} does not exist; `supersam prepare` writes it")
         try:
-            self._file = pq.ParquetFile(self._place.open())
+            self._file = pq.ParquetFile(self._place.open(), page_checksum_verification=True)
         except pa.ArrowInvalid as error:
             raise InputError(f"data: {place} can't be read as Parquet: {error}") from error
         missing = set(SCHEMA.names) - set(self._file.schema_arrow.names)
@@ -119,5 +119,10 @@ class Pictures:
         else:
             while len(self._held) >= self._window:
                 self._held.popitem(last=False)
-            self._held[group] = self._file.read_row_group(group, columns=SCHEMA.names)
+            try:
+                self._held[group] = self._file.read_row_group(group, columns=SCHEMA.names)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(
+                    f"data: {self._place} is damaged: {error}; prepare it anew"
+                ) from error
         return self._held[group]

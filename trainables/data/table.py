@@ -86,7 +86,11 @@ class RowWriter:
     def __init__(self, sink: Any) -> None:
         self._sink = sink
         self._writer = pq.ParquetWriter(
-            sink, SCHEMA, compression=_COMPRESSION, use_dictionary=_WITH_DICTIONARY
+            sink,
+            SCHEMA,
+            compression=_COMPRESSION,
+            use_dictionary=_WITH_DICTIONARY,
+            write_page_checksum=True,
         )
         self._waiting: list[pa.Table] = []
         self._bytes = 0

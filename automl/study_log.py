@@ -1,0 +1,37 @@
+"""`study.log`: what somebody should know of a study, from whichever process saw it happen."""
+
+from datetime import datetime
+from pathlib import Path
+
+LOG = "study.log"
+
+
+def log_line(root: Path, text: str) -> None:
+    """Append a line with the time; processes may do so side by side.
+
+    Args:
+        root: the study's output directory.
+        text: line breaks become spaces.
+    """
+    line = f"{datetime.now():%Y-%m-%d %H:%M:%S} {' '.join(text.split())}\n"
+    with (root / LOG).open("a", encoding="utf-8") as log:
+        log.write(line)
+
+
+class LogTail:
+    """The lines that are added from now on."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / LOG
+        self._seen = self._path.stat().st_size if self._path.exists() else 0
+
+    def new_lines(self) -> list[str]:
+        """Those since the last call, without their times; a line counts once it is whole."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as log:
+            log.seek(self._seen)
+            added = log.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._seen += len(whole)
+        return [line.split(" ", 2)[2] for line in whole.decode("utf-8").splitlines()]
