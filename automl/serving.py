@@ -17,6 +17,8 @@ from pycocotools import mask as coco_mask
 from trainables.sam.segment_anything_import import SamPredictor
 from trainables.sam.standalone import load_subnet
 
+WANTED = "a row needs a box [x0, y0, x1, y1] or a point [x, y]"
+
 
 class SubnetModel(PythonModel):
     """One row a prompt.
@@ -39,26 +41,20 @@ class SubnetModel(PythonModel):
         """Segment what each row prompts; of three masks the one that is ranked first.
 
         Raises:
-            ValueError: a row has neither a box nor a point.
+            ValueError: a row has neither a box nor a point, or one of another length.
         """
+        records = model_input.to_dict("records")
+        prompts = [_prompt(record.get("box"), record.get("point")) for record in records]
         rows, last = [], None
-        for record in model_input.to_dict("records"):
+        for record, prompt in zip(records, prompts, strict=True):
             if record["image"] != last:
                 last = record["image"]
                 with Image.open(io.BytesIO(last)) as picture:
                     self._predictor.set_image(np.array(picture.convert("RGB")))
-            rows.append(self._segment(record.get("box"), record.get("point")))
+            rows.append(self._segment(prompt))
         return pd.DataFrame(rows)
 
-    def _segment(self, box: Any, point: Any) -> dict[str, Any]:
-        prompt: dict[str, Any]
-        if _is_given(box):
-            prompt = {"box": np.asarray(box, dtype=np.float32)}
-        elif _is_given(point):
-            coordinates = np.asarray(point, dtype=np.float32)[None]
-            prompt = {"point_coords": coordinates, "point_labels": np.ones(1, dtype=np.int64)}
-        else:
-            raise ValueError("a row needs a box [x0, y0, x1, y1] or a point [x, y]")
+    def _segment(self, prompt: dict[str, Any]) -> dict[str, Any]:
         masks, scores, _ = self._predictor.predict(**prompt, multimask_output=True)
         best = int(scores.argmax())
         rle = coco_mask.encode(np.asfortranarray(masks[best].astype(np.uint8)))
@@ -70,8 +66,28 @@ class SubnetModel(PythonModel):
         }
 
 
+def _prompt(box: Any, point: Any) -> dict[str, Any]:
+    """What `SamPredictor.predict` takes. A row without a box has None or NaN there."""
+    if _is_given(box):
+        return {"box": _numbers(box, 4)}
+    if _is_given(point):
+        return {"point_coords": _numbers(point, 2)[None], "point_labels": np.ones(1, np.int64)}
+    raise ValueError(WANTED)
+
+
 def _is_given(prompt: Any) -> bool:
-    return isinstance(prompt, (list, tuple, np.ndarray)) and len(prompt) > 0
+    missing = prompt is None or (isinstance(prompt, float) and np.isnan(prompt))
+    return not missing and np.size(prompt) > 0
+
+
+def _numbers(prompt: Any, count: int) -> np.ndarray[Any, Any]:
+    try:
+        numbers = np.asarray(prompt, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{WANTED}, not {prompt!r}") from error
+    if numbers.shape != (count,):
+        raise ValueError(f"{WANTED}, not {prompt!r}")
+    return numbers
 
 
 mlflow.models.set_model(SubnetModel())

@@ -19,7 +19,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.models import ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 from PIL import Image
 
 import search_spaces
@@ -70,12 +70,14 @@ FRONT_COLUMNS = (
     "miou_val",
     "miou_test",
 )
+# MLflow's Array(double) takes neither whole numbers nor a table where some rows have a box and some
+# a point; the model itself checks its prompts.
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
             ColSpec(DataType.binary, "image"),
-            ColSpec(Array(DataType.double), "box", required=False),
-            ColSpec(Array(DataType.double), "point", required=False),
+            ColSpec(AnyType(), "box", required=False),
+            ColSpec(AnyType(), "point", required=False),
         ]
     ),
     outputs=Schema(
@@ -251,9 +253,7 @@ class Tracking:
                 python_model=serving.__file__,
                 artifacts={"subnet": str(folder)},
                 code_paths=[_package(search_spaces), _package(trainables)],
-                pip_requirements=[
-                    f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS
-                ],
+                pip_requirements=requirements(),
                 signature=SIGNATURE,
             )
         # By the client, which says nothing about it on the terminal.
@@ -283,6 +283,15 @@ def subnet_metrics(row: Row) -> dict[str, float]:
             for name, value in row.get(f"metrics_{split}") or []
         },
     }
+
+
+def requirements() -> list[str]:
+    """What a logged model needs, in the versions that are installed.
+
+    Without a local version such as `+cpu`: package indexes do not have those.
+    """
+    versions = {name: importlib.metadata.version(name) for name in REQUIREMENTS}
+    return [f"{name}=={version.partition('+')[0]}" for name, version in versions.items()]
 
 
 def _package(module: Any) -> str:
