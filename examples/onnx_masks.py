@@ -3,7 +3,7 @@
     supersam export KEY --to onnx --into model
     python examples/onnx_masks.py model picture.jpg 40 60 200 180 --save mask.png
 
-`model/model.json` says what the two ONNX files take and give.
+Four numbers are a box, two a point. `model/model.json` says what the two ONNX files take and give.
 """
 
 import argparse
@@ -26,32 +26,48 @@ def preprocess(picture, about):
     return pixels.transpose(2, 0, 1)[None], np.array(size) / picture.size
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model", type=Path, help="a folder that supersam export wrote")
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("box", type=float, nargs=4, help="x0 y0 x1 y1, pixels")
-    parser.add_argument("--save", type=Path, default=Path("mask.png"))
-    given = parser.parse_args()
+def load(folder):
+    """What `model.json` says, the encoder and the decoder."""
+    about = json.loads((folder / "model.json").read_text())
+    files = [folder / about[part]["file"] for part in ("encoder", "decoder")]
+    return about, *(onnxruntime.InferenceSession(file) for file in files)
 
-    about = json.loads((given.model / "model.json").read_text())
-    files = [given.model / about[part]["file"] for part in ("encoder", "decoder")]
-    encoder, decoder = (onnxruntime.InferenceSession(file) for file in files)
-    picture = Image.open(given.picture).convert("RGB")
+
+def segment(model, picture, prompt):
+    """The mask [height, width] of what a box or a point prompts, and the IoU predicted for it."""
+    about, encoder, decoder = model
     pixels, scale = preprocess(picture, about)
     (embedding,) = encoder.run(None, {"images": pixels})
+    corners = np.float32(np.reshape(prompt, (1, -1, 2)) * scale)
+    box = len(prompt) == 4
+    coords = corners if box else np.concatenate([corners, np.zeros((1, 1, 2), np.float32)], axis=1)
     prompts = {
-        "point_coords": np.float32(np.reshape(given.box, (1, 2, 2)) * scale),
-        "point_labels": np.float32([[2, 3]]),  # a box's upper left and lower right corner
+        "point_coords": coords,
+        # Upper left and lower right corner of a box; a point on the object, with nothing beside it.
+        "point_labels": np.float32([[2, 3] if box else [1, -1]]),
         "mask_input": np.zeros((1, *about["decoder"]["inputs"]["mask_input"][1:]), np.float32),
         "has_mask_input": np.float32([0]),
         "orig_im_size": np.float32([picture.height, picture.width]),
     }
     masks, scores, _ = decoder.run(None, {"image_embeddings": embedding, **prompts})
     best = 1 + scores[0, 1:].argmax()
-    mask = masks[0, best] > about["mask_threshold"]
+    return masks[0, best] > about["mask_threshold"], scores[0, best]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path, help="a folder that supersam export wrote")
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("prompt", type=float, nargs="+", help="x0 y0 x1 y1, or x y, pixels")
+    parser.add_argument("--save", type=Path, default=Path("mask.png"))
+    given = parser.parse_args()
+    if len(given.prompt) not in (2, 4):
+        parser.error("the prompt is x0 y0 x1 y1 or x y")
+
+    picture = Image.open(given.picture).convert("RGB")
+    mask, score = segment(load(given.model), picture, given.prompt)
     Image.fromarray(np.uint8(mask * 255)).save(given.save)
-    print(f"{mask.mean():.1%} of the picture, predicted IoU {scores[0, best]:.3f}: {given.save}")
+    print(f"{mask.mean():.1%} of the picture, predicted IoU {score:.3f}: {given.save}")
 
 
 if __name__ == "__main__":
