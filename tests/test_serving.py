@@ -27,8 +27,8 @@ def subnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(subnet: Path) -> Any:
-    path = subnet / "served"
+def model(subnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("served") / "model"
     mlflow.pyfunc.save_model(
         path,
         python_model=serving.__file__,
