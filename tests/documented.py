@@ -26,7 +26,7 @@ OF_THE_PROJECT = ("automl", "trainables", "search_spaces", "configs", "examples"
 FOLDERS = (*OF_THE_PROJECT, "scripts", "tests", "docs")
 BOUNDED = (*COSTS, "peak_memory")
 # What a reader has, or is about to make; a name in capitals stands for one, too.
-OF_THE_READER = ("runs/", "pictures/", "s3://", "gs://", "http", "~", "/", "sqlite:")
+OF_THE_READER = ("runs/", "pictures/", "s3://", "gs://", "http", "~", "/", "sqlite:", "models:")
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|…")
 KEY = re.compile(r"([a-z_]+(?:\.[a-z_]+)+)(?:(?:=|: )(.*))?")
 PROGRAMS = ("supersam", "make", "ray", "mlflow", "python", "pip", "bash", "cd")
