@@ -8,8 +8,8 @@ from typing import Any
 
 import vl_convert
 
-from automl.ledger import Row, evaluated_whole, heads_share, mlp_share
-from automl.pareto import front_of, hypervolume, objectives
+from automl.ledger import Row, heads_share, mlp_share
+from automl.pareto import hypervolume_history
 from trainables.sam.objective import quality, quality_name
 
 Chart = dict[str, Any]
@@ -189,14 +189,9 @@ def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any]) -> Chart:
     points = []
     searched = dict.fromkeys(row["weights"] for row in rows)
     for weights in searched:
-        front: list[tuple[float, float]] = []
         own = [row for row in rows if row["weights"] == weights]
-        for number, row in enumerate(own, start=1):
-            if evaluated_whole([row]):
-                macs = row["encoder_macs"], quality(row, "val"), parent["encoder_macs"]
-                points_so_far = [*front, objectives(*macs)]
-                front = front_of(points_so_far, points_so_far)
-            value = hypervolume(front)
+        values = hypervolume_history(own, parent["encoder_macs"])
+        for number, value in enumerate(values, start=1):
             points.append({"supernet": weights, "evaluations": number, "hypervolume": value})
     return _whole(
         {

@@ -1,7 +1,10 @@
 """Fronts and their hypervolume: encoder MACs saved against mIoU, both maximised."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from automl.ledger import evaluated_whole
+from trainables.sam.objective import quality
 
 T = TypeVar("T")
 
@@ -35,6 +38,23 @@ def hypervolume(points: Sequence[tuple[float, float]]) -> float:
             area += saved * (miou - height)
             height = miou
     return area
+
+
+def hypervolume_history(rows: Iterable[Mapping[str, Any]], parent_macs: float) -> list[float]:
+    """The hypervolume after each evaluation of one search; one that was stopped or failed adds nothing.
+
+    Args:
+        rows: of the ledger on val, in the order in which they were made.
+        parent_macs: the parent's.
+    """
+    front: list[tuple[float, float]] = []
+    values = []
+    for row in rows:
+        if evaluated_whole([row]):
+            points = [*front, objectives(row["encoder_macs"], quality(row, "val"), parent_macs)]
+            front = front_of(points, points)
+        values.append(hypervolume(front))
+    return values
 
 
 def ranking(points: Sequence[tuple[float, float]]) -> list[int]:

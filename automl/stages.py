@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from automl import measure
-from automl.charts import as_png, front_chart
+from automl.charts import as_png, front_chart, hypervolume_chart
 from automl.cluster import concurrent_designs, run_task
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
@@ -161,6 +161,8 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
             f"{len(failed)} subnets could not be evaluated, {failed[-1]['subnet']}: "
             f"{failed[-1]['failure']}; evaluations.parquet has them all"
         )
+    on_val = [row for row in rows if row["split"] == "val"]
+    tracking.log_history(on_val, workspace.parent_costs["encoder_macs"])
     found = stopping_metrics([row for row in rows if row["weights"] == final_weights(workspace)])
     tracking.log_metrics(found)
     share.say(stopping_note(found))
@@ -224,7 +226,14 @@ def report(workspace: Workspace, share: StageProgress) -> None:
         }
     )
     hypervolume = front_hypervolume(workspace, front)
-    tracking.log_study(front, parent, hypervolume, as_png(front_chart(front, parent)))
+    evaluated = read_rows(workspace.root / "evaluations.parquet")
+    on_val = [row for row in evaluated if row["split"] == "val"]
+    charts = {
+        "front.png": front_chart(front, parent),
+        "hypervolume.png": hypervolume_chart(on_val, parent),
+    }
+    pictures = {name: as_png(chart) for name, chart in charts.items()}
+    tracking.log_study(front, parent, hypervolume, pictures)
     shutil.rmtree(workspace.work, ignore_errors=True)
     write_report(workspace)
 

@@ -26,7 +26,7 @@ from automl.profile import profile
 from automl.progress import StudyProgress
 from automl.report import write_report
 from automl.stages import STAGES
-from automl.tracking import tracking_uri
+from automl.tracking import Tracking, tracking_uri
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
@@ -93,6 +93,13 @@ class Study:
     def tracking_uri(self) -> str:
         """Where MLflow keeps this study's runs."""
         return tracking_uri(self.config, self.output)
+
+    def subnets_link(self) -> str | None:
+        """The page of MLflow that shows the subnets in a table; None before they were logged.
+
+        Where the runs are kept in files, it is the page of `mlflow ui` on this machine.
+        """
+        return Tracking(self.config, self.output).subnets_link()
 
     def run(self) -> StudyResult:
         """Run all stages; those that are done are not repeated."""

@@ -5,12 +5,13 @@ A run is found again by its tags, so a study that goes on logs nothing twice.
 
 import importlib.metadata
 import io
-import json
 import logging
+import math
 import os
 import re
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from PIL import Image
 
 import search_spaces
 import trainables
-from automl import serving
+from automl import serving, views
 from automl.config import StudyConfig
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
-from search_spaces.subnet import Subnet
+from automl.pareto import hypervolume_history
 
 RUNNING = RunStatus.to_string(RunStatus.RUNNING)
+NOTE = "mlflow.note.content"
+"""A tag of a run: what its page says about it, as Markdown."""
 VERSION = "nas.version"
 """A tag of a subnet's run: which version of the study's registered model it is."""
 REQUIREMENTS = (
@@ -56,20 +59,56 @@ DESIGN_PARAMETERS = (
     "protected",
     "protect_above",
     "probabilities",
-    "space_size",
-    "steps",
-    "evaluations",
     "failure",
 )
-FRONT_COLUMNS = (
-    "subnet",
-    "encoder_params",
-    "params",
-    "encoder_macs",
-    "latency_ms",
-    "miou_val",
-    "miou_test",
-)
+DESIGN_METRICS = {
+    "hypervolume": "hypervolume",
+    "front_size": "front_size",
+    "best_miou_val": "best_miou_val",
+    "steps": "training_steps",
+    "evaluations": "subnets_evaluated",
+    "space_size": "space_size",
+}
+"""A design's figures, and the metrics that they are logged as: unlike parameters these sort."""
+HEADINGS = {
+    "smaller_by_percent": "smaller by, %",
+    "depth": "layers",
+    "mlp_percent": "mean MLP, %",
+    "heads_percent": "mean heads, %",
+    "encoder_params_millions": "encoder parameters, millions",
+    "encoder_gmacs": "encoder MACs, G",
+    "latency_ms": "latency, ms",
+    "miou_val": "mIoU val",
+    "miou_test": "mIoU test",
+}
+"""Of the front as a table, by the metric of a subnet's run."""
+DIGITS = {
+    "miou_val": 4,
+    "miou_test": 4,
+    "latency_ms": 2,
+    "encoder_gmacs": 3,
+    "encoder_params_millions": 3,
+    "smaller_by_percent": 1,
+    "depth": 0,
+    "mlp_percent": 1,
+    "heads_percent": 1,
+}
+"""Decimals of a subnet's metrics; `front.parquet` has all of them."""
+SHAPE = ("depth", "mlp_percent", "heads_percent")
+"""The metrics that say what a subnet is, not what it costs or does."""
+GLOSSARY = """\
+- `best_hypervolume_so_far`: of any supernet of the study, over the subnets evaluated; its curve is
+  under *Model metrics*
+- `hypervolume`, `front_size`: of the front; the hypervolume is the area that it dominates in the
+  plane of MACs saved (a share of the parent's) and mIoU on val
+- `stopped`, `pictures_seen`: shares of the last search's evaluations that ended early, and of
+  their pictures that were looked at
+- `rank_correlation_N`: of the mIoU after the N-th part of the pictures with that on all
+"""
+DECIMALS = 4
+"""Of any other metric."""
+BATCH = 1000
+"""How many metrics MLflow takes at a time."""
 # MLflow's Array(double) takes neither whole numbers nor a table where some rows have a box and some
 # a point; the model itself checks its prompts.
 SIGNATURE = ModelSignature(
@@ -122,41 +161,38 @@ class Tracking:
             evaluations: so far; MLflow shows the metrics over it.
             metrics: front size and hypervolume so far.
         """
-        run = self._find_or_make("design", weights, f"design {weights}")
+        run = self._find_or_make(views.DESIGN, weights, _design_name(weights))
         if run.info.status == RUNNING:
-            self._log_metrics(run, metrics, evaluations)
+            self._log_metrics(run.info.run_id, metrics, evaluations)
 
     def log_design(self, record: dict[str, Any]) -> None:
         """Log a design that was tried: a run for each number of steps that it was trained for."""
         values = {name: record.get(name) for name in DESIGN_PARAMETERS}
-        parameters = {name: value for name, value in values.items() if value is not None}
+        parameters = {"study": self._output.name}
+        parameters |= {name: value for name, value in values.items() if value not in (None, [])}
         metrics = {
-            name: record[name]
-            for name in ("hypervolume", "front_size", "best_miou_val")
-            if record[name] is not None
+            shown: record[name]
+            for name, shown in DESIGN_METRICS.items()
+            if record.get(name) is not None
         }
         weights = f"{record['design']}@{record['steps']}"
-        run = self._find_or_make("design", weights, f"design {weights}")
+        run = self._find_or_make(views.DESIGN, weights, _design_name(weights))
         if run.info.status == RUNNING:
             self._finish(run, parameters, metrics, record["evaluations"])
 
     def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
         """Log a subnet of the front with its model."""
-        smaller = 1 - row["encoder_params"] / parent["encoder_params"]
-        parameters = {
-            "depth": len(row["layers"]),
-            "mlp_ratio_mean": round(mlp_share(row, parent), 4),
-            "encoder_params_m": round(row["encoder_params"] / 1e6, 4),
-            "smaller_by": round(smaller, 4),
-            "design": row["design"],
-            "subnet": json.dumps(Subnet.from_dict(row).to_dict()),
-        }
-        if has_fewer_heads([row]):
-            parameters["heads_ratio_mean"] = round(heads_share(row, parent["full_heads"]), 4)
-        name = f"{smaller:.0%} smaller, {len(row['layers'])} layers"
-        run = self._find_or_make("subnet", row["subnet"], name)
+        exact = subnet_metrics(row, parent)
+        metrics = {name: round(value, DIGITS.get(name, DECIMALS)) for name, value in exact.items()}
+        # Also as parameters: over those that differ MLflow draws the runs that one compares.
+        shape = {name: metrics[name] for name in SHAPE if name in metrics}
+        parameters = {"study": self._output.name, "design": row["design"], **shape}
+        name = f"{exact['smaller_by_percent']:.0f}% smaller, {len(row['layers'])} layers"
+        run = self._find_or_make(views.SUBNET, row["subnet"], name)
         if run.info.status == RUNNING:
-            self._finish(run, parameters, subnet_metrics(row))
+            for tag, value in {"subnet": row["subnet"], NOTE: subnet_note(row)}.items():
+                self._client.set_tag(run.info.run_id, tag, value)
+            self._finish(run, parameters, metrics)
         if VERSION not in run.data.tags:
             self._log_model(run.info.run_id, folder)
 
@@ -167,14 +203,25 @@ class Tracking:
             aliases: to the key of a subnet that was logged.
         """
         for alias, subnet in aliases.items():
-            run = self._find_or_make("subnet", subnet, subnet)
+            run = self._find_or_make(views.SUBNET, subnet, subnet)
             version = run.data.tags[VERSION]
             self._client.set_registered_model_alias(self._output.name, alias, version)
 
     def log_study(
-        self, front: list[Row], parent: dict[str, Any], hypervolume: float, picture: bytes
+        self,
+        front: list[Row],
+        parent: dict[str, Any],
+        hypervolume: float,
+        pictures: dict[str, bytes],
     ) -> None:
-        """Log the result: the front's figures, as a table and as a picture (PNG)."""
+        """Log the result: the front's figures, as a table and as pictures.
+
+        Args:
+            front: rows of `front.parquet`.
+            parent: its own figures.
+            hypervolume: of the front.
+            pictures: PNG by name.
+        """
         metrics = {
             "hypervolume": hypervolume,
             "front_size": float(len(front)),
@@ -185,16 +232,50 @@ class Tracking:
         }
         self.log_metrics(metrics)
         run_id = self._study_run()
-        table = pd.DataFrame([{name: row[name] for name in FRONT_COLUMNS} for row in front])
+        table = front_frame(front, parent)
         self._client.log_table(run_id, table, "front.json")
-        self._client.log_image(run_id, Image.open(io.BytesIO(picture)), "front.png")
+        for name, picture in pictures.items():
+            self._client.log_image(run_id, Image.open(io.BytesIO(picture)), name)
+        note = study_note(run_id, list(pictures), front_frame([parent, *front], parent))
+        self._client.set_tag(run_id, NOTE, note)
+        own = parent.get("metrics_val")
+        best_by = metric_name(own[0][0], "val") if own else "miou_val"
+        view = views.unnamed(views.subnets_view(run_id, best_by))
+        self._client.set_experiment_tag(self._experiment, f"{views.PREFIX}{run_id}", view)
         self._client.set_terminated(run_id)
+
+    def log_history(self, rows: list[Row], parent_macs: float) -> None:
+        """Log how the study's best hypervolume grew, supernet by supernet.
+
+        Args:
+            rows: of the ledger on val, in the order in which they were made.
+            parent_macs: the parent's.
+        """
+        run_id, now = self._study_run(), int(time.time() * 1000)
+        values: list[float] = []
+        for weights in dict.fromkeys(row["weights"] for row in rows):
+            own = [row for row in rows if row["weights"] == weights]
+            before = values[-1] if values else 0.0
+            values += [max(before, value) for value in hypervolume_history(own, parent_macs)]
+        metrics = [
+            Metric("best_hypervolume_so_far", round(value, DECIMALS), now, step)
+            for step, value in enumerate(values, start=1)
+        ]
+        for start in range(0, len(metrics), BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+    def subnets_link(self) -> str | None:
+        """The page of MLflow that shows this study's subnets; None if they weren't logged."""
+        run = self._find(views.STUDY, self._config.key)
+        tags = self._client.get_experiment(self._experiment).tags
+        if run is None or f"{views.PREFIX}{run.info.run_id}" not in tags:
+            return None
+        return views.link(self.uri, self._experiment, run.info.run_id)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Log figures of the study itself."""
         run_id = self._study_run()
-        for name, value in metrics.items():
-            self._client.log_metric(run_id, name, value)
+        self._log_metrics(run_id, metrics, 0)
 
     def _find_experiment(self) -> str:
         name = self._config.tracking.experiment
@@ -210,38 +291,61 @@ class Tracking:
     def _study_run(self) -> str:
         values = self._config.model_dump(mode="json")
         parameters = {name: values[name] for name in ("model", "data", "prompts", "seed")}
-        run = self._find_or_make("study", self._config.key, self._output.name)
+        run = self._find_or_make(views.STUDY, self._config.key, self._output.name)
         if not run.data.params:
             self._log_parameters(run, parameters)
+            self._save_views()
         return str(run.info.run_id)
+
+    def _save_views(self) -> None:
+        """Save the views of all studies where the experiment has none."""
+        tags = {
+            f"{views.PREFIX}designs": views.named("Designs", views.designs_view()),
+            f"{views.PREFIX}subnets": views.named("Subnets", views.subnets_view()),
+        }
+        known = self._client.get_experiment(self._experiment).tags
+        for name, value in tags.items():
+            if name not in known:
+                self._client.set_experiment_tag(self._experiment, name, value)
 
     def _find_or_make(self, kind: str, key: str, name: str) -> Run:
         """The run of (study, kind, key); it is running until all about it was logged."""
-        tags = {"nas.kind": kind, "nas.key": key, "nas.output": str(self._output)}
-        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-        found = self._client.search_runs([self._experiment], filter_string=wanted)
-        if found:
-            return found[0]
-        if kind != "study":
+        found = self._find(kind, key)
+        if found is not None:
+            return found
+        tags = self._tags(kind, key)
+        if kind != views.STUDY:
             tags["mlflow.parentRunId"] = self._study_run()
         return self._client.create_run(self._experiment, tags=tags, run_name=name)
+
+    def _find(self, kind: str, key: str) -> Run | None:
+        tags = self._tags(kind, key)
+        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        found = self._client.search_runs([self._experiment], filter_string=wanted)
+        return found[0] if found else None
+
+    def _tags(self, kind: str, key: str) -> dict[str, str]:
+        return {"nas.kind": kind, "nas.key": key, "nas.output": str(self._output)}
 
     def _finish(
         self, run: Run, parameters: dict[str, Any], metrics: dict[str, float], step: int = 0
     ) -> None:
         """Log what there is to say about a run, and end it."""
         self._log_parameters(run, parameters)
-        self._log_metrics(run, metrics, step)
+        self._log_metrics(run.info.run_id, metrics, step)
         self._client.set_terminated(run.info.run_id)
 
     def _log_parameters(self, run: Run, parameters: dict[str, Any]) -> None:
         logged = [Param(name, str(value)) for name, value in parameters.items()]
         self._client.log_batch(run.info.run_id, params=logged)
 
-    def _log_metrics(self, run: Run, metrics: dict[str, float], step: int) -> None:
+    def _log_metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        logged = [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        self._client.log_batch(run.info.run_id, metrics=logged)
+        logged = [
+            Metric(name, round(float(value), DECIMALS), now, step)
+            for name, value in metrics.items()
+        ]
+        self._client.log_batch(run_id, metrics=logged)
 
     def _log_model(self, run_id: str, folder: Path) -> None:
         mlflow.set_tracking_uri(self.uri)
@@ -270,19 +374,100 @@ NOT_IN_A_NAME = r"[^\w\-./ ]"
 """What MLflow does not take in the name of a metric."""
 
 
-def subnet_metrics(row: Row) -> dict[str, float]:
-    """The metrics of a subnet's run."""
-    return {
+def subnet_metrics(row: Row, parent: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a subnet's run, each with its unit in its name."""
+    metrics = {
         "miou_val": row["miou_val"],
         "miou_test": row["miou_test"],
         "latency_ms": row["latency_ms"],
-        "encoder_macs_g": row["encoder_macs"] / 1e9,
-        **{
-            f"{re.sub(NOT_IN_A_NAME, '_', name)}_{split}": value
-            for split in ("val", "test")
-            for name, value in row.get(f"metrics_{split}") or []
-        },
+        "encoder_gmacs": row["encoder_macs"] / 1e9,
+        "encoder_params_millions": row["encoder_params"] / 1e6,
+        "smaller_by_percent": 100 * (1 - row["encoder_params"] / parent["encoder_params"]),
+        "depth": len(row["layers"]),
+        "mlp_percent": 100 * mlp_share(row, parent),
     }
+    if has_fewer_heads([row]):
+        metrics["heads_percent"] = 100 * heads_share(row, parent["full_heads"])
+    for split in ("val", "test"):
+        own = row.get(f"metrics_{split}") or []
+        metrics |= {metric_name(name, split): value for name, value in own}
+    return metrics
+
+
+def metric_name(name: str, split: str) -> str:
+    """What a metric of an objective of one's own is logged as."""
+    return f"{re.sub(NOT_IN_A_NAME, '_', name)}_{split}"
+
+
+def front_frame(rows: list[Row], parent: dict[str, Any]) -> pd.DataFrame:
+    """Subnets as a table for people; the parent may be among them."""
+    table = []
+    for row in rows:
+        found = subnet_metrics(row, parent)
+        names = [
+            *(name for name in HEADINGS if name in found),
+            *(name for name in found if name not in HEADINGS),
+        ]
+        figures = {
+            HEADINGS.get(name, name): round(found[name], DIGITS.get(name, DECIMALS))
+            for name in names
+        }
+        table.append({"subnet": "parent" if row is parent else row["subnet"], **figures})
+    return pd.DataFrame(table)
+
+
+def study_note(run_id: str, pictures: Sequence[str], table: pd.DataFrame) -> str:
+    """What stands on the page of a study's run, as Markdown: its front, drawn and as a table.
+
+    Args:
+        run_id: of the study.
+        pictures: its artifacts.
+        table: of the front.
+    """
+    lines = [table.columns, [], *table.itertuples(index=False)]
+    rows = [f"| {' | '.join(_cell(value) for value in line)} |" for line in lines]
+    rows[1] = "|---" * len(table.columns) + "|"
+    images = [
+        f'<img src="get-artifact?path={name}&run_uuid={run_id}" alt="{name}" width="600">'
+        for name in pictures
+    ]
+    return "\n".join(
+        [
+            f"The front: {len(table) - 1} subnets beside their parent. *Show more* has it as a "
+            "table and as a picture, with the hypervolume over the subnets evaluated.",
+            "",
+            *rows,
+            "",
+            *images,
+            "",
+            GLOSSARY,
+        ]
+    )
+
+
+def subnet_note(row: Row) -> str:
+    """What stands on the page of a subnet's run, as Markdown: its architecture."""
+    shape = {"layer of the parent": row["layers"], "MLP neurons": row["mlp_widths"]}
+    if has_fewer_heads([row]):
+        shape["heads"] = row["heads"]
+    lines = [
+        f"| {' | '.join(_cell(value) for value in (name, *values))} |"
+        for name, values in shape.items()
+    ]
+    rule = "|".join(["---"] * (len(row["layers"]) + 1))
+    return "\n".join([f"Subnet `{row['subnet']}`", "", lines[0], f"|{rule}|", *lines[1:]])
+
+
+def _cell(value: Any) -> str:
+    """A cell of a table in Markdown; MLflow's pages leave no room beside it."""
+    if isinstance(value, float):
+        value = "" if math.isnan(value) else f"{value:g}"
+    return f"{value}&emsp;"
+
+
+def _design_name(weights: str) -> str:
+    design, steps = weights.split("@")
+    return f"design {design}, {steps} steps"
 
 
 def requirements() -> list[str]:
