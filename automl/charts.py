@@ -317,10 +317,15 @@ def latency_chart(rows: Sequence[Row]) -> Chart | None:
     )
 
 
-def as_png(chart: Chart) -> bytes:
-    """The chart as a picture on white."""
+def as_png(chart: Chart, scale: float = 2) -> bytes:
+    """The chart as a picture on white.
+
+    Args:
+        chart: in Vega-Lite.
+        scale: pixels of the picture for each of the chart.
+    """
     config = {**chart["config"], "background": "white"}
-    picture: bytes = vl_convert.vegalite_to_png({**chart, "config": config}, scale=2)
+    picture: bytes = vl_convert.vegalite_to_png({**chart, "config": config}, scale=scale)
     return picture
 
 

@@ -232,7 +232,8 @@ def report(workspace: Workspace, share: StageProgress) -> None:
         "front.png": front_chart(front, parent),
         "hypervolume.png": hypervolume_chart(on_val, parent),
     }
-    pictures = {name: as_png(chart) for name, chart in charts.items()}
+    # MLflow's page shows them pixel by pixel.
+    pictures = {name: as_png(chart, scale=1) for name, chart in charts.items()}
     tracking.log_study(front, parent, hypervolume, pictures)
     shutil.rmtree(workspace.work, ignore_errors=True)
     write_report(workspace)

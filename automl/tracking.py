@@ -427,10 +427,7 @@ def study_note(run_id: str, pictures: Sequence[str], table: pd.DataFrame) -> str
     lines = [table.columns, [], *table.itertuples(index=False)]
     rows = [f"| {' | '.join(_cell(value) for value in line)} |" for line in lines]
     rows[1] = "|---" * len(table.columns) + "|"
-    images = [
-        f'<img src="get-artifact?path={name}&run_uuid={run_id}" alt="{name}" width="600">'
-        for name in pictures
-    ]
+    images = [f"![{name}](get-artifact?path={name}&run_uuid={run_id})\n" for name in pictures]
     return "\n".join(
         [
             f"The front: {len(table) - 1} subnets beside their parent. *Show more* has it as a "
@@ -467,7 +464,7 @@ def _cell(value: Any) -> str:
 
 def _design_name(weights: str) -> str:
     design, steps = weights.split("@")
-    return f"design {design}, {steps} steps"
+    return f"{steps} steps, design {design}"
 
 
 def requirements() -> list[str]:

@@ -96,7 +96,7 @@ def designs_view() -> dict[str, Any]:
     columns |= {_column("params", name): width for name, width in DESIGN_SETTINGS.items()}
     columns[_column("params", "study")] = 120
     sections = [
-        _section("search", "Hypervolume over subnets evaluated, and at the end", columns=2),
+        _section("search", "Hypervolume over subnets evaluated", columns=2),
         _section("settings", "Settings, training steps and hypervolume", columns=1),
     ]
     wanted = f"tags.`nas.kind` = '{DESIGN}'"
