@@ -6,7 +6,6 @@ A run is found again by its tags, so a study that goes on logs nothing twice.
 import importlib.metadata
 import io
 import logging
-import math
 import os
 import re
 import time
@@ -146,6 +145,7 @@ class Tracking:
     def __init__(self, config: StudyConfig, output: Path) -> None:
         self._config = config
         self._output = output
+        self._heads = config.designs.space.has_elastic_heads
         self.uri = tracking_uri(config, output)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         for name in ("mlflow.store.db.utils", "alembic"):  # they announce each table they make
@@ -182,7 +182,7 @@ class Tracking:
 
     def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
         """Log a subnet of the front with its model."""
-        exact = subnet_metrics(row, parent)
+        exact = subnet_metrics(row, parent, self._heads)
         metrics = {name: round(value, DIGITS.get(name, DECIMALS)) for name, value in exact.items()}
         # Also as parameters: over those that differ MLflow draws the runs that one compares.
         shape = {name: metrics[name] for name in SHAPE if name in metrics}
@@ -232,11 +232,13 @@ class Tracking:
         }
         self.log_metrics(metrics)
         run_id = self._study_run()
-        table = front_frame(front, parent)
+        table = front_frame(front, parent, self._heads)
         self._client.log_table(run_id, table, "front.json")
         for name, picture in pictures.items():
             self._client.log_image(run_id, Image.open(io.BytesIO(picture)), name)
-        note = study_note(run_id, list(pictures), front_frame([parent, *front], parent))
+        note = study_note(
+            run_id, list(pictures), front_frame([parent, *front], parent, self._heads)
+        )
         self._client.set_tag(run_id, NOTE, note)
         own = parent.get("metrics_val")
         best_by = metric_name(own[0][0], "val") if own else "miou_val"
@@ -374,8 +376,14 @@ NOT_IN_A_NAME = r"[^\w\-./ ]"
 """What MLflow does not take in the name of a metric."""
 
 
-def subnet_metrics(row: Row, parent: dict[str, Any]) -> dict[str, float]:
-    """The metrics of a subnet's run, each with its unit in its name."""
+def subnet_metrics(row: Row, parent: dict[str, Any], heads: bool) -> dict[str, float]:
+    """The metrics of a subnet's run, each with its unit in its name.
+
+    Args:
+        row: of the subnet.
+        parent: its own figures.
+        heads: whether subnets may have fewer than the parent.
+    """
     metrics = {
         "miou_val": row["miou_val"],
         "miou_test": row["miou_test"],
@@ -386,7 +394,7 @@ def subnet_metrics(row: Row, parent: dict[str, Any]) -> dict[str, float]:
         "depth": len(row["layers"]),
         "mlp_percent": 100 * mlp_share(row, parent),
     }
-    if has_fewer_heads([row]):
+    if heads:
         metrics["heads_percent"] = 100 * heads_share(row, parent["full_heads"])
     for split in ("val", "test"):
         own = row.get(f"metrics_{split}") or []
@@ -399,15 +407,13 @@ def metric_name(name: str, split: str) -> str:
     return f"{re.sub(NOT_IN_A_NAME, '_', name)}_{split}"
 
 
-def front_frame(rows: list[Row], parent: dict[str, Any]) -> pd.DataFrame:
+def front_frame(rows: list[Row], parent: dict[str, Any], heads: bool) -> pd.DataFrame:
     """Subnets as a table for people; the parent may be among them."""
     table = []
     for row in rows:
-        found = subnet_metrics(row, parent)
-        names = [
-            *(name for name in HEADINGS if name in found),
-            *(name for name in found if name not in HEADINGS),
-        ]
+        found = subnet_metrics(row, parent, heads)
+        names = [name for name in HEADINGS if name in found]
+        names += [name for name in found if name not in HEADINGS]
         figures = {
             HEADINGS.get(name, name): round(found[name], DIGITS.get(name, DECIMALS))
             for name in names
@@ -458,7 +464,7 @@ def subnet_note(row: Row) -> str:
 def _cell(value: Any) -> str:
     """A cell of a table in Markdown; MLflow's pages leave no room beside it."""
     if isinstance(value, float):
-        value = "" if math.isnan(value) else f"{value:g}"
+        value = f"{value:g}"
     return f"{value}&emsp;"
 
 
