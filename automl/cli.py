@@ -125,12 +125,17 @@ def run(
     study = _study(config, output, overrides)
     result = study.run()
     value = {"output": str(study.output), "parent": result.parent, "front": result.front}
-    where = [f"Report: {study.output / 'report.html'}"]
+    _show(as_json, value, front_table(result.front, result.parent), where_to_look(study))
+
+
+def where_to_look(study: Study) -> str:
+    """Where the result of a study is to be seen, a line each."""
+    lines = [f"Report: {study.output / 'report.html'}"]
     if not study.tracking_uri.startswith("http"):
-        where.append(f"Compare: mlflow ui --backend-store-uri {study.tracking_uri}")
+        lines.append(f"Compare: mlflow ui --backend-store-uri {study.tracking_uri}")
     if link := study.subnets_link():
-        where.append(f"Subnets: {link}")
-    _show(as_json, value, front_table(result.front, result.parent), "\n".join(where))
+        lines.append(f"Subnets: {link}")
+    return "\n".join(lines)
 
 
 @app.command(epilog="Example: supersam prepare --output runs/mine data=pictures/ prepare.test=0.3")

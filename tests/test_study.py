@@ -254,7 +254,11 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     assert study.data.metrics["front_size"] == len(front)
     assert study.data.metrics["hypervolume"] > 0
     artifacts = {item.path for item in client.list_artifacts(study.info.run_id)}
-    assert {"front.json", "front.png"} <= artifacts
+    assert {"front.json", "front.png", "hypervolume.png"} <= artifacts
+    growth = client.get_metric_history(study.info.run_id, "best_hypervolume_so_far")
+    tried = [row for row in rows(whole / "evaluations.parquet") if row["split"] == "val"]
+    assert [metric.step for metric in growth] == list(range(1, len(tried) + 1))
+    assert [metric.value for metric in growth] == sorted(metric.value for metric in growth)
     searched = {row["weights"] for row in rows(whole / "evaluations.parquet")}
     designs = {run.data.tags["nas.key"]: run for run in runs("design")}
     assert set(designs) == searched
@@ -266,8 +270,9 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     subnets = runs("subnet")
     assert {run.data.tags["nas.key"] for run in subnets} == {row["subnet"] for row in front}
     for run in subnets:
-        assert {"depth", "mlp_ratio_mean", "encoder_params_m"} <= set(run.data.params)
-        assert {"miou_val", "miou_test", "latency_ms", "encoder_macs_g"} <= set(run.data.metrics)
+        assert {"depth", "mlp_percent"} <= set(run.data.params)
+        assert {"depth", "mlp_percent", "encoder_params_millions"} <= set(run.data.metrics)
+        assert {"miou_val", "miou_test", "latency_ms", "encoder_gmacs"} <= set(run.data.metrics)
 
     named = {
         alias: client.get_run(client.get_model_version_by_alias("study", alias).run_id)
