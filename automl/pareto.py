@@ -1,9 +1,9 @@
 """Fronts and their hypervolume: encoder MACs saved against mIoU, both maximised."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from automl.ledger import evaluated_whole
+from automl.ledger import Row, evaluated_whole
 from trainables.sam.objective import quality
 
 T = TypeVar("T")
@@ -40,8 +40,8 @@ def hypervolume(points: Sequence[tuple[float, float]]) -> float:
     return area
 
 
-def hypervolume_history(rows: Iterable[Mapping[str, Any]], parent_macs: float) -> list[float]:
-    """The hypervolume after each evaluation of one search; one that was stopped or failed adds nothing.
+def hypervolume_history(rows: Iterable[Row], parent_macs: float) -> list[float]:
+    """The hypervolume after each evaluation; one that was stopped or failed adds nothing.
 
     Args:
         rows: of the ledger on val, in the order in which they were made.

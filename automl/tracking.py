@@ -5,6 +5,7 @@ A run is found again by its tags, so a study that goes on logs nothing twice.
 
 import importlib.metadata
 import io
+import json
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ from automl import serving, views
 from automl.config import StudyConfig
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
 from automl.pareto import hypervolume_history
+from search_spaces.subnet import Subnet
 
 RUNNING = RunStatus.to_string(RunStatus.RUNNING)
 NOTE = "mlflow.note.content"
@@ -70,12 +72,12 @@ DESIGN_METRICS = {
 }
 """A design's figures, and the metrics that they are logged as: unlike parameters these sort."""
 HEADINGS = {
-    "smaller_by_percent": "smaller by, %",
+    "smaller_by": "smaller by",
     "depth": "layers",
-    "mlp_percent": "mean MLP, %",
-    "heads_percent": "mean heads, %",
-    "encoder_params_millions": "encoder parameters, millions",
-    "encoder_gmacs": "encoder MACs, G",
+    "mlp_ratio_mean": "mean MLP",
+    "heads_ratio_mean": "mean heads",
+    "encoder_params_m": "encoder parameters, millions",
+    "encoder_macs_g": "encoder MACs, G",
     "latency_ms": "latency, ms",
     "miou_val": "mIoU val",
     "miou_test": "mIoU test",
@@ -85,15 +87,15 @@ DIGITS = {
     "miou_val": 4,
     "miou_test": 4,
     "latency_ms": 2,
-    "encoder_gmacs": 3,
-    "encoder_params_millions": 3,
-    "smaller_by_percent": 1,
+    "encoder_macs_g": 3,
+    "encoder_params_m": 3,
+    "smaller_by": 3,
     "depth": 0,
-    "mlp_percent": 1,
-    "heads_percent": 1,
+    "mlp_ratio_mean": 3,
+    "heads_ratio_mean": 3,
 }
 """Decimals of a subnet's metrics; `front.parquet` has all of them."""
-SHAPE = ("depth", "mlp_percent", "heads_percent")
+SHAPE = ("depth", "mlp_ratio_mean", "heads_ratio_mean", "encoder_params_m")
 """The metrics that say what a subnet is, not what it costs or does."""
 GLOSSARY = """\
 - `best_hypervolume_so_far`: of any supernet of the study, over the subnets evaluated; its curve is
@@ -187,10 +189,16 @@ class Tracking:
         # Also as parameters: over those that differ MLflow draws the runs that one compares.
         shape = {name: metrics[name] for name in SHAPE if name in metrics}
         parameters = {"study": self._output.name, "design": row["design"], **shape}
-        name = f"{exact['smaller_by_percent']:.0f}% smaller, {len(row['layers'])} layers"
+        name = f"{exact['smaller_by']:.0%} smaller, {len(row['layers'])} layers"
         run = self._find_or_make(views.SUBNET, row["subnet"], name)
         if run.info.status == RUNNING:
-            for tag, value in {"subnet": row["subnet"], NOTE: subnet_note(row)}.items():
+            tags = {
+                "subnet": row["subnet"],
+                # Not a parameter: MLflow would draw it as one of the axes on which runs compare.
+                "nas.subnet": json.dumps(Subnet.from_dict(row).to_dict()),
+                NOTE: subnet_note(row),
+            }
+            for tag, value in tags.items():
                 self._client.set_tag(run.info.run_id, tag, value)
             self._finish(run, parameters, metrics)
         if VERSION not in run.data.tags:
@@ -388,14 +396,14 @@ def subnet_metrics(row: Row, parent: dict[str, Any], heads: bool) -> dict[str, f
         "miou_val": row["miou_val"],
         "miou_test": row["miou_test"],
         "latency_ms": row["latency_ms"],
-        "encoder_gmacs": row["encoder_macs"] / 1e9,
-        "encoder_params_millions": row["encoder_params"] / 1e6,
-        "smaller_by_percent": 100 * (1 - row["encoder_params"] / parent["encoder_params"]),
+        "encoder_macs_g": row["encoder_macs"] / 1e9,
+        "encoder_params_m": row["encoder_params"] / 1e6,
+        "smaller_by": 1 - row["encoder_params"] / parent["encoder_params"],
         "depth": len(row["layers"]),
-        "mlp_percent": 100 * mlp_share(row, parent),
+        "mlp_ratio_mean": mlp_share(row, parent),
     }
     if heads:
-        metrics["heads_percent"] = 100 * heads_share(row, parent["full_heads"])
+        metrics["heads_ratio_mean"] = heads_share(row, parent["full_heads"])
     for split in ("val", "test"):
         own = row.get(f"metrics_{split}") or []
         metrics |= {metric_name(name, split): value for name, value in own}

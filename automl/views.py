@@ -14,10 +14,10 @@ STUDY, DESIGN, SUBNET = "study", "design", "subnet"
 """The kinds of runs: the values of their tag `nas.kind`."""
 SUBNET_COLUMNS = {
     "depth": 60,
-    "mlp_percent": 100,
-    "heads_percent": 120,
-    "encoder_params_millions": 165,
-    "encoder_gmacs": 115,
+    "mlp_ratio_mean": 120,
+    "heads_ratio_mean": 130,
+    "encoder_params_m": 135,
+    "encoder_macs_g": 115,
     "latency_ms": 90,
     "miou_val": 95,
     "miou_test": 90,
@@ -51,10 +51,10 @@ def subnets_view(study_run: str | None = None, quality: str = "miou_val") -> dic
         study_run: only those of this run; None: of all studies.
         quality: the metric that says which is best.
     """
-    axes = ["depth", "mlp_percent", "encoder_gmacs", "latency_ms", quality]
+    axes = ["depth", "mlp_ratio_mean", "encoder_macs_g", "latency_ms", quality]
     charts = [
         _chart("all", "PARALLEL", selectedParams=[], selectedMetrics=axes, showAllRuns=True),
-        _scatter("pairs", "encoder_gmacs", quality),
+        _scatter("pairs", "encoder_macs_g", quality),
         _scatter("pairs", "latency_ms", quality),
     ]
     widths = SUBNET_COLUMNS | ({} if quality in SUBNET_COLUMNS else {quality: 120})

@@ -270,9 +270,12 @@ def test_mlflow_holds_study_designs_and_subnets_with_models(
     subnets = runs("subnet")
     assert {run.data.tags["nas.key"] for run in subnets} == {row["subnet"] for row in front}
     for run in subnets:
-        assert {"depth", "mlp_percent"} <= set(run.data.params)
-        assert {"depth", "mlp_percent", "encoder_params_millions"} <= set(run.data.metrics)
-        assert {"miou_val", "miou_test", "latency_ms", "encoder_gmacs"} <= set(run.data.metrics)
+        assert {"depth", "mlp_ratio_mean", "encoder_params_m"} <= set(run.data.params)
+        assert Subnet.from_dict(json.loads(run.data.tags["nas.subnet"])).key in {
+            row["subnet"] for row in front
+        }
+        assert {"depth", "mlp_ratio_mean", "encoder_params_m"} <= set(run.data.metrics)
+        assert {"miou_val", "miou_test", "latency_ms", "encoder_macs_g"} <= set(run.data.metrics)
 
     named = {
         alias: client.get_run(client.get_model_version_by_alias("study", alias).run_id)

@@ -43,7 +43,7 @@ DESIGN = {
 }
 PAGES = {
     "subnets": [
-        *("depth", "mlp_percent", "encoder_gmacs", "latency_ms", "miou_val", "0.6123"),
+        *("depth", "mlp_ratio_mean", "encoder_macs_g", "latency_ms", "miou_val", "0.6123"),
         *("0% smaller, 2 layers", "0% smaller, 1 layers"),
     ],
     "compare": ["Parallel Coordinates", "Depth, MLP width, MACs, latency and quality"],
