@@ -218,13 +218,7 @@ def report(workspace: Workspace, share: StageProgress) -> None:
     for done, row in enumerate(front, start=1):
         tracking.log_subnet(row, parent, workspace.root / "subnets" / row["subnet"])
         share.update(done, len(front) + 1, f"MLflow, subnet {done}/{len(front)}")
-    tracking.name_models(
-        {
-            "best": max(front, key=lambda row: quality(row, "val"))["subnet"],
-            "balanced": balanced(workspace, front)["subnet"],
-            "smallest": min(front, key=lambda row: row["encoder_params"])["subnet"],
-        }
-    )
+    tracking.name_models(named_subnets(workspace, front))
     hypervolume = front_hypervolume(workspace, front)
     evaluated = read_rows(workspace.root / "evaluations.parquet")
     on_val = [row for row in evaluated if row["split"] == "val"]
@@ -237,6 +231,21 @@ def report(workspace: Workspace, share: StageProgress) -> None:
     tracking.log_study(front, parent, hypervolume, pictures)
     shutil.rmtree(workspace.work, ignore_errors=True)
     write_report(workspace)
+
+
+def named_subnets(workspace: Workspace, front: list[Row]) -> dict[str, str]:
+    """The subnets of a front that models are named after: by alias the key of one.
+
+    `best`, `balanced`, `smallest`, and for each cost that is constrained, under its name, the best
+    that keeps its bounds.
+    """
+    names = {
+        "balanced": balanced(workspace, front),
+        "smallest": min(front, key=lambda row: row["encoder_params"]),
+    }
+    best = max(front, key=lambda row: quality(row, "val"))
+    names |= dict.fromkeys(("best", *workspace.config.constraints), best)  # all keep all bounds
+    return {alias: row["subnet"] for alias, row in names.items()}
 
 
 def read_parent(workspace: Workspace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from automl.config import check_config
 from automl.ledger import Ledger, Row
 from automl.search import front_rows, rivals_of, search_state, stopping_metrics
+from automl.stages import named_subnets
 from automl.workspace import Workspace
 
 
@@ -53,6 +54,19 @@ def test_what_was_stopped_is_never_on_the_front_but_counts(tmp_path: Path) -> No
     state = search_state(workspace, ROWS)
     assert (state.evaluations, state.front_size) == (4, 3)
     assert state.hypervolume == search_state(workspace, [ROWS[i] for i in (0, 1, 3)]).hypervolume
+
+
+def test_models_are_named_after_the_best_and_each_bounded_cost(tmp_path: Path) -> None:
+    values = {"constraints": {"encoder_params": "50%", "encoder_macs": "<=80%"}}
+    workspace = Workspace(check_config(values, "here"), tmp_path)
+    front = front_rows(workspace, [{**row, "encoder_params": row["encoder_macs"]} for row in ROWS])
+    assert named_subnets(workspace, front) == {
+        "best": "a",
+        "encoder_params": "a",
+        "encoder_macs": "a",
+        "balanced": "a",
+        "smallest": "d",
+    }
 
 
 def test_it_is_said_what_stopping_saved_and_how_well_parts_rank() -> None:
