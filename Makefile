@@ -24,7 +24,7 @@ test: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs

@@ -20,6 +20,15 @@ settings.load_profile("suite")
 torch.set_num_threads(1)
 
 
+# Whole studies, on processes of their own. Files are shared out among workers in this order: the
+# longest at once, the next ones when the many short ones are through.
+LONGEST, LONG = ("test_study.py",), ("test_examples.py", "test_search_faults.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: (item.path.name in LONG) - (item.path.name in LONGEST))
+
+
 @pytest.fixture(scope="session")
 def _built() -> Sam:
     return tiny_sam()

@@ -42,7 +42,7 @@ def run(name: str, output: Path, *arguments: str) -> str:
         env={**os.environ, "RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
     )
     assert done.returncode == 0, done.stderr
     logged = [line for line in (done.stdout + done.stderr).splitlines() if LOGGED.search(line)]

@@ -74,7 +74,7 @@ def start(output: Path, *extra: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=560)
     assert process.returncode == 0, err
     value: dict[str, Any] = json.loads(out)
     return value
