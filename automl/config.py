@@ -184,10 +184,17 @@ class ResourcesConfig(_Section):
 
 
 class TrackingConfig(_Section):
-    """Where MLflow keeps its runs; by default `mlflow.db` beside the output directory."""
+    """Where MLflow keeps its runs; by default `mlflow.db` beside the output directory.
+
+    Args:
+        uri: of a store or a server; null: the default.
+        experiment: its name.
+        patience_s: how long a study that is done waits for a server that is away.
+    """
 
     uri: str | None = None
     experiment: str = "supersam"
+    patience_s: int = Field(3600, ge=0)
 
 
 class StudyConfig(_Section):

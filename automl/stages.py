@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from automl import measure
 from automl.charts import as_png, front_chart, hypervolume_chart
 from automl.cluster import concurrent_designs, run_task
+from automl.delivery import Call, Delivery
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import copy_whole, write_json
@@ -81,7 +83,7 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
     """The outer search."""
     config = workspace.config
     rungs, costs, last = searched_rungs(config), rung_costs(workspace), len(study_rungs(config))
-    tracking = Tracking(config, workspace.root)
+    delivery = Delivery(workspace)
     concurrent = concurrent_designs(config.resources, config.designs.concurrent)
     if concurrent < config.designs.concurrent:
         share.say(
@@ -94,20 +96,22 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
         note = f"rung {rung + 1}/{last}, design {number + 1}/{designs}, {_note(report)}"
         done = sum(costs[:rung]) + costs[rung] * (number + _trial_share(report)) / designs
         share.update(done, sum(costs[: len(rungs)]), note)
-        log_trial(tracking, report)
+        log_trial(delivery, report)
 
     records = search_designs(workspace, concurrent, watch)
     distinct = {(record["design"], record["steps"]): record for record in records}
     write_rows(distinct.values(), workspace.root / "designs.parquet", DESIGNS)
 
 
-def log_trial(tracking: Tracking, report: dict[str, Any]) -> None:
+def log_trial(delivery: Delivery, report: dict[str, Any]) -> None:
     """Log to MLflow what a design's trial reports, while it searches and when it is done."""
     if report["phase"] == "search":
         metrics = {name: report[name] for name in ("front_size", "hypervolume")}
-        tracking.log_search(report["weights"], report["step"], metrics)
+        weights, step = report["weights"], report["step"]
+        delivery.send(lambda tracking: tracking.log_search(weights, step, metrics))
     if "record" in report:
-        tracking.log_design(report["record"])
+        record = report["record"]
+        delivery.send(lambda tracking: tracking.log_design(record))
 
 
 def best_design(workspace: Workspace) -> Design:
@@ -137,11 +141,11 @@ def find_evaluated(workspace: Workspace, key: str) -> Row | None:
 def refine_best(workspace: Workspace, share: StageProgress) -> None:
     """Train the best design on, search it again, and put the ledger's parts together."""
     design = best_design(workspace)
-    tracking = Tracking(workspace.config, workspace.root)
+    delivery = Delivery(workspace)
 
     def watch(rung: int, number: int, report: dict[str, Any]) -> None:
         share.update(_trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {_note(report)}")
-        log_trial(tracking, report)
+        log_trial(delivery, report)
 
     record = refine_design(workspace, design, watch)
     workspace.choose_design(design)
@@ -161,11 +165,13 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
             f"{len(failed)} subnets could not be evaluated, {failed[-1]['subnet']}: "
             f"{failed[-1]['failure']}; evaluations.parquet has them all"
         )
-    on_val = [row for row in rows if row["split"] == "val"]
-    tracking.log_history(on_val, workspace.parent_costs["encoder_macs"])
-    found = stopping_metrics([row for row in rows if row["weights"] == final_weights(workspace)])
-    tracking.log_metrics(found)
-    share.say(stopping_note(found))
+    share.say(stopping_note(stopping_metrics(_of_final(workspace, rows))))
+
+
+def _of_final(workspace: Workspace, rows: list[Row]) -> list[Row]:
+    """The rows of the final supernet on val."""
+    weights = final_weights(workspace)
+    return [row for row in rows if row["weights"] == weights and row["split"] == "val"]
 
 
 def stopping_note(found: dict[str, float]) -> str:
@@ -211,26 +217,56 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
     write_rows(table, workspace.root / "front.parquet", FRONT)
 
 
+UNLOGGED = "unlogged"
+"""A file that is there while MLflow lacks something of a study that is else done."""
+
+
 def report(workspace: Workspace, share: StageProgress) -> None:
-    """Log the front to MLflow and write the page; then nothing needs `work/` any more."""
-    front, parent = read_rows(workspace.root / "front.parquet"), read_parent(workspace)
-    tracking = Tracking(workspace.config, workspace.root)
-    for done, row in enumerate(front, start=1):
-        tracking.log_subnet(row, parent, workspace.root / "subnets" / row["subnet"])
-        share.update(done, len(front) + 1, f"MLflow, subnet {done}/{len(front)}")
-    tracking.name_models(named_subnets(workspace, front))
-    hypervolume = front_hypervolume(workspace, front)
-    evaluated = read_rows(workspace.root / "evaluations.parquet")
+    """Log the study to MLflow and write the page; then nothing needs `work/` any more."""
+    root, patience = workspace.root, workspace.config.tracking.patience_s
+    (root / UNLOGGED).touch()
+    write_report(workspace)
+    delivery = Delivery(workspace)
+    for number, call in enumerate(calls := list(logging_calls(workspace)), start=1):
+        delivery.send(call)
+        share.update(number, len(calls), f"MLflow, {number}/{len(calls)}")
+    if not delivery.flush(patience):
+        share.say(
+            f"MLflow did not answer for {patience} s: the study is done, its figures are in "
+            f"{root}; the same command logs them once the server is there"
+        )
+        return
+    shutil.rmtree(workspace.work, ignore_errors=True)
+    (root / UNLOGGED).unlink()
+
+
+def logging_calls(workspace: Workspace) -> Iterator[Call]:
+    """All that MLflow is told of a study that has its front, from its files; again is no harm."""
+    root = workspace.root
+    front, parent = read_rows(root / "front.parquet"), read_parent(workspace)
+    evaluated = read_rows(root / "evaluations.parquet")
     on_val = [row for row in evaluated if row["split"] == "val"]
+    for record in read_rows(root / "designs.parquet"):
+        yield partial(Tracking.log_design, record=record)
+    yield partial(Tracking.log_history, rows=on_val, parent_macs=parent["encoder_macs"])
+    found = stopping_metrics(_of_final(workspace, on_val))
+    yield partial(Tracking.log_metrics, metrics=found)
+    for row in front:
+        folder = root / "subnets" / row["subnet"]
+        yield partial(Tracking.log_subnet, row=row, parent=parent, folder=folder)
+    yield partial(Tracking.name_models, aliases=named_subnets(workspace, front))
     charts = {
         "front.png": front_chart(front, parent),
         "hypervolume.png": hypervolume_chart(on_val, parent),
     }
-    # MLflow's page shows them pixel by pixel.
-    pictures = {name: as_png(chart, scale=1) for name, chart in charts.items()}
-    tracking.log_study(front, parent, hypervolume, pictures)
-    shutil.rmtree(workspace.work, ignore_errors=True)
-    write_report(workspace)
+    yield partial(
+        Tracking.log_study,
+        front=front,
+        parent=parent,
+        hypervolume=front_hypervolume(workspace, front),
+        # MLflow's page shows them pixel by pixel.
+        pictures={name: as_png(chart, scale=1) for name, chart in charts.items()},
+    )
 
 
 def named_subnets(workspace: Workspace, front: list[Row]) -> dict[str, str]:
@@ -270,7 +306,8 @@ STAGES: dict[str, tuple[Stage, str]] = {
 
 def is_done(workspace: Workspace, stage: str) -> bool:
     """Whether a stage's last file is there; files appear whole or not at all."""
-    return (workspace.root / STAGES[stage][1]).exists()
+    last = (workspace.root / STAGES[stage][1]).exists()
+    return last and not (stage == "report" and (workspace.root / UNLOGGED).exists())
 
 
 def stage_costs(workspace: Workspace) -> dict[str, float]:

@@ -12,6 +12,7 @@ from automl import measure, stages
 from automl.best import best_subnet
 from automl.cluster import connect, ended_by_signals
 from automl.config import StudyConfig
+from automl.delivery import check_server
 from automl.evaluation import check_split, evaluate, find_model
 from automl.latency import measure_latency
 from automl.ledger import Row, read_rows
@@ -25,7 +26,7 @@ from automl.output import (
 from automl.profile import profile
 from automl.progress import StudyProgress
 from automl.report import write_report
-from automl.stages import STAGES
+from automl.stages import STAGES, UNLOGGED
 from automl.tracking import Tracking, tracking_uri
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -99,6 +100,8 @@ class Study:
 
         Where the runs are kept in files, it is the page of `mlflow ui` on this machine.
         """
+        if (self.output / UNLOGGED).exists():
+            return None
         return Tracking(self.config, self.output).subnets_link()
 
     def run(self) -> StudyResult:
@@ -116,6 +119,8 @@ class Study:
         todo = [name for name in names if not stages.is_done(self.workspace, name)]
         if todo:
             check_inputs(self.workspace, todo)
+            if set(todo) - {"data"}:
+                check_server(self.config)
             claim_output(self.workspace)
         with held_output(self.workspace) if todo else nullcontext():
             self._run_stages(names, todo)

@@ -108,6 +108,8 @@ GLOSSARY = """\
 """
 DECIMALS = 4
 """Of any other metric."""
+HISTORY = "best_hypervolume_so_far"
+"""The metric of a study's run that shows how its search went."""
 BATCH = 1000
 """How many metrics MLflow takes at a time."""
 # MLflow's Array(double) takes neither whole numbers nor a table where some rows have a box and some
@@ -255,20 +257,22 @@ class Tracking:
         self._client.set_terminated(run_id)
 
     def log_history(self, rows: list[Row], parent_macs: float) -> None:
-        """Log how the study's best hypervolume grew, supernet by supernet.
+        """Log once how the study's best hypervolume grew, supernet by supernet.
 
         Args:
             rows: of the ledger on val, in the order in which they were made.
             parent_macs: the parent's.
         """
         run_id, now = self._study_run(), int(time.time() * 1000)
+        if HISTORY in self._client.get_run(run_id).data.metrics:
+            return
         values: list[float] = []
         for weights in dict.fromkeys(row["weights"] for row in rows):
             own = [row for row in rows if row["weights"] == weights]
             before = values[-1] if values else 0.0
             values += [max(before, value) for value in hypervolume_history(own, parent_macs)]
         metrics = [
-            Metric("best_hypervolume_so_far", round(value, DECIMALS), now, step)
+            Metric(HISTORY, round(value, DECIMALS), now, step)
             for step, value in enumerate(values, start=1)
         ]
         for start in range(0, len(metrics), BATCH):

@@ -1,12 +1,7 @@
 """What MLflow's pages show of a study, in a browser, and the link to it that the command prints."""
 
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,6 +11,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow_server import free_port, mlflow_server
 from test_report import FRONT, PARENT
 from tiny import CONFIG, SPACE, tiny_sam
 
@@ -75,38 +71,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def server(study: Study) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", study.tracking_uri]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        [*command, "--port", port, "--workers", "1"],
-        env=environment,
-        cwd=study.output.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address, process)
+    with mlflow_server(study.tracking_uri, study.output.parent, free_port()) as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        assert process.poll() is None, "MLflow's server ended"
-        assert time.monotonic() < deadline, "MLflow's server does not answer"
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
