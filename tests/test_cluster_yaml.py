@@ -1,6 +1,7 @@
 """`ray_cluster.yaml` as Ray's launcher sees it, and the commands it runs on each machine."""
 
 import copy
+import itertools
 import os
 import shlex
 import subprocess
@@ -15,6 +16,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[1]
 REMOTE = "~/supersam-automl/"
+CLOUDS = ("aws", "gcp")
+STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
 
 
 @pytest.fixture
@@ -22,8 +25,12 @@ def cluster():
     return yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
 
 
+def cloud_cluster(name):
+    return yaml.safe_load((ROOT / "configs" / "clusters" / f"{name}.yaml").read_text())
+
+
 def commands(cluster):
-    names = ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
+    names = ("setup_commands", *STARTS)
     return [command for name in names for command in cluster[name]]
 
 
@@ -49,6 +56,29 @@ def test_ray_accepts_it_with_workers(cluster):
     assert prepared["max_workers"] == 2
 
 
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_ray_accepts_the_clouds(cloud):
+    prepared = prepare_config(cloud_cluster(cloud))
+    validate_config(prepared)
+    assert prepared["max_workers"] == 4
+    workers = prepared["available_node_types"]["gpu"]
+    assert (workers["min_workers"], workers["max_workers"]) == (0, 4)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_clouds_install_and_start_what_machines_of_ones_own_do(cluster, cloud):
+    theirs = cloud_cluster(cloud)
+    for name in ("file_mounts", "rsync_exclude", "setup_commands", *STARTS):
+        assert theirs[name] == cluster[name]
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_misspelt_key_of_a_cloud_would_be_found(cloud):
+    misspelt = cloud_cluster(cloud) | {"max_worker": 4}
+    with pytest.raises(jsonschema.ValidationError, match="max_worker"):
+        validate_config(prepare_config(misspelt))
+
+
 def test_a_misspelt_key_would_be_found(cluster):
     misspelt = copy.deepcopy(cluster) | {"setup_comands": []}
     with pytest.raises(jsonschema.ValidationError, match="setup_comands"):
@@ -71,7 +101,8 @@ def test_what_pip_installs_is_mounted(cluster):
 
 
 def test_commands_are_valid_bash(cluster):
-    for command in commands(cluster):
+    clouds = [cloud_cluster(name)["initialization_commands"] for name in CLOUDS]
+    for command in [*commands(cluster), *itertools.chain(*clouds)]:
         checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
 
