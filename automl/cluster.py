@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from automl.config import ResourcesConfig
 from search_spaces.errors import InputError
@@ -25,6 +28,8 @@ WORKER_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # progress is shown by us, not by Tune
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # what was done is on disk; Tune need not save it as well
 }
+STORAGE_S = 120.0
+"""So long nodes have to find the output directory."""
 Node = dict[str, float]
 """What a node of the cluster has, by Ray's names: CPU, GPU, …"""
 
@@ -151,6 +156,53 @@ def check_resources(resources: ResourcesConfig, nodes: list[Node]) -> None:
             f"{resources.train_cpus:g} CPU and {resources.train_gpus:g} GPU asked, all nodes "
             f"together have room for {slots}; set resources.train_workers={slots} or less"
         )
+
+
+def check_storage(root: Path) -> None:
+    """Refuse an output directory that not every node of the joined cluster reaches.
+
+    Args:
+        root: the directory, which exists; a file is written here and read on each node.
+
+    Raises:
+        InputError: a node does not have it, or has another one at that path.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in nodes if node["NodeID"] != here]
+    if not others:
+        return
+    probe, text = root / f".reached-{uuid.uuid4().hex}", uuid.uuid4().hex
+    probe.write_text(text)
+    reader = ray.remote(_text_of)
+    try:
+        asked = {
+            node["NodeManagerAddress"]: reader.options(
+                num_cpus=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            ).remote(str(probe))
+            for node in others
+        }
+        for address, found in asked.items():
+            if ray.get(found, timeout=STORAGE_S) != text:
+                raise InputError(
+                    f"--output: node {address} does not reach {root}; give a directory on a file "
+                    "system that all nodes share, at the same path"
+                )
+    except GetTimeoutError as error:
+        raise InputError(
+            f"--output: not every node has looked for {root} within {STORAGE_S} s; are all of "
+            "them alive, and is the project installed there?"
+        ) from error
+    finally:
+        probe.unlink()
+
+
+def _text_of(path: str) -> str | None:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return None
 
 
 def concurrent_designs(resources: ResourcesConfig, asked: int) -> int:

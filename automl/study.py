@@ -10,7 +10,7 @@ from rich.console import Console
 
 from automl import measure, stages
 from automl.best import best_subnet
-from automl.cluster import connect, ended_by_signals
+from automl.cluster import check_storage, connect, ended_by_signals
 from automl.config import StudyConfig
 from automl.delivery import check_server
 from automl.evaluation import check_split, evaluate, find_model
@@ -128,6 +128,7 @@ class Study:
     def _run_stages(self, names: Sequence[str], todo: Sequence[str]) -> None:
         if set(todo) - {"data"}:
             connect(self.config.resources)
+            check_storage(self.output)
         costs = stages.stage_costs(self.workspace)
         with ended_by_signals(), StudyProgress(costs, self._console, self.output) as progress:
             for name in names:

@@ -33,6 +33,7 @@ from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces import Subnet, SubnetSpace
 
 BUDGETS = 10
+LEAST = 1e-4  # missing of the hypervolume: the plot shows no less
 SHOWN = (0.1, 0.25, 0.5, 0.75, 1.0)  # of the evaluations
 
 
@@ -148,32 +149,44 @@ def print_rows(head: str, names: Sequence[str], columns: dict[str, list[list[flo
 
 
 def plot(runs: dict[str, Runs], path: Path) -> None:
-    """Mean and standard deviation over the seeds."""
-    points = [
-        {
-            "searcher": name,
-            "evaluations": number,
-            "mean": statistics.fmean(values),
-            "low": statistics.fmean(values) - statistics.pstdev(values),
-            "high": statistics.fmean(values) + statistics.pstdev(values),
-        }
-        for name, found in runs.items()
-        for number, values in enumerate(zip(*found.share, strict=True), start=1)
-    ]
+    """What is missing of the hypervolume, on a logarithmic scale: median and quartiles of seeds."""
+    points = []
+    for name, found in runs.items():
+        for number, shares in enumerate(zip(*found.share, strict=True), start=1):
+            missing = [max(LEAST, 1 - share) for share in shares]
+            low, median, high = statistics.quantiles(missing, n=4)
+            points.append(
+                {
+                    "searcher": name,
+                    "evaluations": number,
+                    "median": median,
+                    "low": max(LEAST, low),
+                    "high": high,
+                }
+            )
     shared = {
         "x": {"field": "evaluations", "type": "quantitative"},
-        "color": {"field": "searcher", "type": "nominal", "sort": list(runs)},
+        "color": {
+            "field": "searcher",
+            "type": "nominal",
+            "sort": list(runs),
+            "legend": {"symbolOpacity": 1, "symbolType": "stroke", "symbolStrokeWidth": 3},
+        },
     }
-    y = {"type": "quantitative", "scale": {"zero": False}}
-    title = "share of the space's hypervolume"
-    band = {"y": {**y, "field": "low", "title": title}, "y2": {"field": "high"}}
+    y = {
+        "type": "quantitative",
+        "scale": {"type": "log", "domain": [LEAST, 1], "clamp": True},
+        "axis": {"values": [1, 0.1, 0.01, 1e-3, 1e-4], "format": "~%"},
+        "title": "missing of the space's hypervolume",
+    }
+    band = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     chart = {
         "width": 560,
         "height": 340,
         "data": {"values": points},
         "layer": [
             {"mark": {"type": "area", "opacity": 0.15}, "encoding": {**shared, **band}},
-            {"mark": "line", "encoding": {**shared, "y": {**y, "field": "mean", "title": title}}},
+            {"mark": "line", "encoding": {**shared, "y": {**y, "field": "median"}}},
         ],
         "config": CONFIG,
     }
