@@ -176,18 +176,18 @@ def check_storage(root: Path) -> None:
     probe.write_text(text)
     reader = ray.remote(_text_of)
     try:
-        asked = {
-            node["NodeManagerAddress"]: reader.options(
+        asked = [
+            reader.options(
                 num_cpus=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             ).remote(str(probe))
             for node in others
-        }
-        for address, found in asked.items():
+        ]
+        for node, found in zip(others, asked, strict=True):
             if ray.get(found, timeout=STORAGE_S) != text:
                 raise InputError(
-                    f"--output: node {address} does not reach {root}; give a directory on a file "
-                    "system that all nodes share, at the same path"
+                    f"--output: node {node['NodeManagerAddress']} does not reach {root}; give a "
+                    "directory on a file system that all nodes share, at the same path"
                 )
     except GetTimeoutError as error:
         raise InputError(

@@ -27,12 +27,12 @@ def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where:
             raise InputError(
                 f"{key}.{name}: {model} has no layer {outside[0]}; its layers are 0 to {depth - 1}"
             )
-    for metric in space.metric:
-        find_score(metric, f"{key}.metric")
     labels = [score_label(metric) for metric in dict.fromkeys(space.metric)]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"{key}.metric: two scores are named {label}; rename one of them")
+    for metric in space.metric:
+        find_score(metric, f"{key}.metric")
     if space.has_elastic_heads and max(encoder.full_heads, default=0) < 2:
         raise InputError(
             f"{key}.smallest_heads: {model} has no attention heads that a subnet could go without; "

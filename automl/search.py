@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray import tune
+from ray import cloudpickle, tune
 
 from automl.ledger import Ledger, Row, evaluated_whole, read_rows
 from automl.measure import load_weights
@@ -150,7 +150,8 @@ class _Recorder(LocalCallback):
         self._report()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = _cause(trial.get_pickled_error())
+        # Tune's own copy, not `get_pickled_error`: that reads what is yet to be brought to storage.
+        error = _cause(cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
         if isinstance(error, InputError):
             self._give_up(error)
             return

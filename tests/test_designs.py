@@ -9,7 +9,7 @@ from ray import tune
 from ray.train import WorkerGroupError
 from rich.console import Console
 
-from automl import design_trial, designs, stages
+from automl import delivery, design_trial, designs, stages
 from automl.config import check_config, load_config
 from automl.design_trial import DESIGNS, score_design
 from automl.designs import (
@@ -193,10 +193,10 @@ def test_a_loss_that_is_not_finite_is_told_from_other_failures() -> None:
 class Runs:
     """Takes the place of MLflow."""
 
-    logged: list[tuple[str, int]]
+    logged: list[tuple[str, int]] = []  # noqa: RUF012
 
     def __init__(self, *arguments: Any) -> None:
-        type(self).logged = []
+        self.logged.clear()
 
     def log_design(self, record: dict[str, Any]) -> None:
         self.logged.append((record["design"], record["steps"]))
@@ -228,7 +228,7 @@ def test_each_design_has_a_row_for_each_number_of_steps(
 
     monkeypatch.setattr(stages, "search_designs", search)
     monkeypatch.setattr(stages, "concurrent_designs", lambda resources, asked: 2)
-    monkeypatch.setattr(stages, "Tracking", Runs)
+    monkeypatch.setattr(delivery, "Tracking", Runs)
     out = io.StringIO()
     with (
         StudyProgress(stages.stage_costs(workspace), Console(file=out, width=200)) as progress,
@@ -265,7 +265,7 @@ def test_the_progress_names_rung_and_design(tmp_path: Path, monkeypatch: Any) ->
 
     monkeypatch.setattr(stages, "search_designs", search)
     monkeypatch.setattr(stages, "concurrent_designs", lambda resources, asked: asked)
-    monkeypatch.setattr(stages, "Tracking", Runs)
+    monkeypatch.setattr(delivery, "Tracking", Runs)
     with pytest.raises(InputError, match="enough"):
         stages.try_designs(workspace, Share())  # type: ignore[arg-type]
     first, second = said

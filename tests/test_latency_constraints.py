@@ -73,7 +73,7 @@ def test_whatever_is_proposed_keeps_bounds_on_latency_and_memory(
         assert isinstance(found, dict)
         subnet = Subnet.from_dict(found)
         assert study.costs(subnet)["latency_ms"] <= 0.8 * study.parent_costs["latency_ms"]
-        proposals.on_trial_complete(str(number), {"miou": 0.5})
+        proposals.on_trial_complete(str(number), {"quality": 0.5})
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ SMALL = [
 ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local"}
 CONTRACT = {
     "config.yaml",
+    "study.log",
     "data/test.parquet",
     "data/train.parquet",
     "data/val.parquet",
