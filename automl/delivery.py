@@ -4,6 +4,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -18,6 +19,8 @@ RETRY_S = 10.0
 """After so many seconds a server that was away is tried again."""
 GONE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"}
 """What MLflow's client makes of a server that does not answer, or not for now."""
+SERVERS = ("http://", "https://")
+"""What the URI of a server begins with."""
 Call = Callable[[Tracking], None]
 
 
@@ -82,12 +85,12 @@ class Delivery:
         return tracking_uri(self._workspace.config, self._workspace.root)
 
     def _say(self, text: str) -> None:
-        log_line(self._workspace.root, f"MLflow at {self._uri} {text}")
+        log_line(self._workspace.root, f"MLflow at {shown(self._uri)} {text}")
 
 
 def is_away(error: Exception, uri: str) -> bool:
     """Whether a server did not answer; what fails in a file or a database fails for good."""
-    if not uri.startswith(("http://", "https://")):
+    if not uri.startswith(SERVERS):
         return False
     return isinstance(error, requests.RequestException) or (
         isinstance(error, MlflowException) and error.error_code in GONE
@@ -101,11 +104,18 @@ def check_server(config: StudyConfig) -> None:
         InputError: it does not.
     """
     uri = config.tracking.uri or ""
-    if not uri.startswith(("http://", "https://")):
+    if not uri.startswith(SERVERS):
         return
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-    except requests.RequestException as error:
+    except requests.RequestException:
         raise InputError(
-            f"tracking.uri: no MLflow server answers at {uri}; start it, or leave tracking.uri out"
-        ) from error
+            f"tracking.uri: no MLflow server answers at {shown(uri)}; start it, or leave "
+            "tracking.uri out"
+        ) from None  # what is behind it may name the password
+
+
+def shown(uri: str) -> str:
+    """A URI without the name and the password that may stand in it."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -246,8 +246,8 @@ def logging_calls(workspace: Workspace) -> Iterator[Call]:
     front, parent = read_rows(root / "front.parquet"), read_parent(workspace)
     evaluated = read_rows(root / "evaluations.parquet")
     on_val = [row for row in evaluated if row["split"] == "val"]
-    for record in read_rows(root / "designs.parquet"):
-        yield partial(Tracking.log_design, record=record)
+    for path in sorted((workspace.work / "designs").glob("*.json")):  # with the final one
+        yield partial(Tracking.log_design, record=json.loads(path.read_text()))
     yield partial(Tracking.log_history, rows=on_val, parent_macs=parent["encoder_macs"])
     found = stopping_metrics(_of_final(workspace, on_val))
     yield partial(Tracking.log_metrics, metrics=found)

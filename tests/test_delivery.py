@@ -64,3 +64,14 @@ def test_what_a_store_refuses_is_an_error_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(MlflowException, match="no such run"):
         Delivery(workspace_of(tmp_path)).send(refused)
+
+
+def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, uri=f"http://me:secret@127.0.0.1:{free_port()}/mlflow")
+    with pytest.raises(InputError, match=r"answers at http://127\.0\.0\.1:\d+/mlflow;") as caught:
+        check_server(workspace.config)
+    assert caught.value.__cause__ is None
+    Delivery(workspace).send(logged(1))
+    log = (workspace.root / LOG).read_text()
+    assert "does not answer" in log
+    assert "secret" not in log
