@@ -76,39 +76,46 @@ def server(study: Study) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def pages(study: Study, server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Each page as the browser has it when its scripts have run."""
-    if BROWSER is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+def links(study: Study, server: str) -> dict[str, str]:
     found = study.subnets_link()
     assert found is not None
     subnets = found.replace("http://127.0.0.1:5000", server)
     run = found.split("=")[-1]
-    links = {
+    return {
         "subnets": subnets,
         "compare": f"{subnets}&compareRunsMode=CHART",
         "study": f"{subnets.split('?')[0]}/{run}",
         "designs": subnets.replace(run, "designs"),
     }
+
+
+def shown(page: str, profile: Path, patience_ms: int) -> str:
+    """The page as the browser has it when its scripts have run for `patience_ms`."""
+    assert BROWSER is not None
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    started = {}
-    for name, page in links.items():
-        profile = tmp_path_factory.mktemp(name)
-        asked = ["--window-size=2400,1400", "--virtual-time-budget=8000", "--dump-dom", page]
-        started[name] = subprocess.Popen(
-            [BROWSER, *options, f"--user-data-dir={profile}", *asked],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    return {name: process.communicate(timeout=120)[0] for name, process in started.items()}
+    asked = ["--window-size=2400,1400", f"--virtual-time-budget={patience_ms}", "--dump-dom", page]
+    command = [BROWSER, *options, "--disable-background-networking", "--no-first-run"]
+    done = subprocess.run(
+        [*command, f"--user-data-dir={profile}", *asked],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.replace("&amp;", "&")
 
 
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_shows_what_it_is_for(pages: dict[str, str], name: str) -> None:
-    page = pages[name]
+def test_a_page_shows_what_it_is_for(links: dict[str, str], name: str, tmp_path: Path) -> None:
+    # A page's charts come when the machine has drawn them: a busy one is given longer.
+    for patience_ms in (5_000, 15_000, 45_000):
+        page = shown(links[name], tmp_path / str(patience_ms), patience_ms)
+        missing = [text for text in PAGES[name] if text not in page]
+        if not missing:
+            break
+    assert missing == []
     assert [text for text in BROKEN if text in page] == []
-    assert [text for text in PAGES[name] if text not in page.replace("&amp;", "&")] == []
 
 
 def test_the_front_is_drawn_on_the_page_of_the_study(study: Study, server: str) -> None:
