@@ -1,35 +1,14 @@
-"""The command `supersam`: thin commands over `automl.study`."""
+"""The command `supersam`: its words. What they do is in `automl.commands`."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from automl.best import best_subnet, parse_bound
-from automl.config import StudyConfig, config_keys, load_config
-from automl.export import check_format, export_subnet, export_summary
-from automl.latency import front_latency_table, latency_notes, latency_table
-from automl.output import CONFIG, read_config
-from automl.preparing import prepare_to
-from automl.study import Study
-from automl.tables import (
-    designs_table,
-    evaluation_tables,
-    front_table,
-    importance_table,
-    left_out_table,
-    profile_notes,
-    profile_table,
-    reach_table,
-    splits_table,
-)
 from search_spaces.errors import InputError
-from trainables.data.prompts import PromptKind
 
-PROJECT = Path(__file__).resolve().parent.parent
 QUICK_START = Path("configs/quickstart.yaml")
 
 app = typer.Typer(
@@ -51,6 +30,8 @@ Output = Annotated[
 
 def _begun(incomplete: str) -> list[str]:
     """The configuration's keys that begin so, for shells to complete."""
+    from automl.config import config_keys
+
     return [f"{key}=" for key in config_keys() if key.startswith(incomplete)]
 
 
@@ -61,57 +42,11 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
-def _existing(config: Path) -> Path:
-    path = config if config.is_file() or config.is_absolute() else PROJECT / config
-    if not path.is_file():
-        raise InputError(f"--config: {config} does not exist; give the path of a YAML file")
-    return path
+def _commands() -> ModuleType:
+    """Imported only when a command runs: it brings torch, Ray and MLflow, and help needs none."""
+    from automl import commands
 
-
-def _study(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
-    path = _existing(config)
-    return Study(load_config(path, overrides or []), output or Path("runs") / path.stem)
-
-
-def _looking(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
-    """As `_study`, for commands that only look.
-
-    Where no directory is named and the default one is another configuration's, this one gets a
-    directory of its own; it is made when something has to be written.
-    """
-    try:
-        return _study(config, output, overrides)
-    except InputError:
-        path = _existing(config)
-        settings = load_config(path, overrides or [])
-        if output is not None:
-            raise
-        return _apart(path, settings)
-
-
-def _leaving(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
-    """As `_looking`, for a command that leaves a file.
-
-    A default directory that is no study's yet stays free: it would be this configuration's from
-    then on.
-    """
-    study = _looking(config, output, overrides)
-    if output is not None or (study.output / CONFIG).exists():
-        return study
-    return _apart(_existing(config), study.config)
-
-
-def _apart(path: Path, settings: StudyConfig) -> Study:
-    return Study(settings, Path("runs") / f"{path.stem}-{settings.key}")
-
-
-def _show(as_json: bool, value: Any, *tables: Any) -> None:
-    if as_json:
-        print(json.dumps(value))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables:
-        console.print(table, soft_wrap=isinstance(table, str), highlight=False)
+    return commands
 
 
 @app.command(epilog="Example: supersam run --config configs/quickstart.yaml --output runs/a seed=1")
@@ -122,20 +57,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a whole study, or go on with one that was cut off."""
-    study = _study(config, output, overrides)
-    result = study.run()
-    value = {"output": str(study.output), "parent": result.parent, "front": result.front}
-    _show(as_json, value, front_table(result.front, result.parent), where_to_look(study))
-
-
-def where_to_look(study: Study) -> str:
-    """Where the result of a study is to be seen, a line each."""
-    lines = [f"Report: {study.output / 'report.html'}"]
-    if not study.tracking_uri.startswith("http"):
-        lines.append(f"Compare: mlflow ui --backend-store-uri {study.tracking_uri}")
-    if link := study.subnets_link():
-        lines.append(f"Subnets: {link}")
-    return "\n".join(lines)
+    _commands().run(overrides, config, output, as_json)
 
 
 @app.command(epilog="Example: supersam prepare --output runs/mine data=pictures/ prepare.test=0.3")
@@ -157,22 +79,15 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Write a data set's train, val and test splits as Parquet."""
-    given = [f"prepare.format={layout}"] if layout else []
-    given += ["prepare.strict=true"] if strict else []
-    if to is not None:
-        if output is not None:
-            raise InputError("--to: give it or --output, not both")
-        summary = prepare_to(load_config(_existing(config), [*(overrides or []), *given]), to)
-    else:
-        study = _study(config, output, [*(overrides or []), *given])
-        study.run_until("data")
-        to, summary = str(study.output), study.prepared()
-    shown: list[Any] = [splits_table(summary)]
-    if summary.left_out():
-        shown.append(left_out_table(summary))
-    if summary.pictures_per_second is not None:
-        shown.append(f"{summary.pictures_per_second:.1f} pictures per second")
-    _show(as_json, {"output": to, **summary.to_dict()}, *shown)
+    _commands().prepare(
+        overrides=overrides,
+        config=config,
+        output=output,
+        layout=layout,
+        strict=strict,
+        to=to,
+        as_json=as_json,
+    )
 
 
 @app.command(epilog="Example: supersam profile model=vit_b image_size=1024")
@@ -183,9 +98,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Sizes, speed, memory and what constraints can reach, before any training; writes nothing."""
-    study = _looking(config, output, overrides)
-    value = study.profile()
-    _show(as_json, value, profile_table(value), reach_table(value), profile_notes(value))
+    _commands().profile(overrides, config, output, as_json)
 
 
 @app.command(epilog="Example: supersam latency model=mobile_sam image_size=512 --threads 1")
@@ -203,12 +116,7 @@ def latency(
     Needs neither data nor weights. Leaves latency.json in the study's directory, or in one of its
     own where there is no study yet.
     """
-    study = _leaving(config, output, overrides)
-    value = study.latency(threads)
-    where = f"The table: {study.output / 'latency.json'}"
-    value = {"output": str(study.output), **value}
-    front = [front_latency_table(value)] if value["front"] else []
-    _show(as_json, value, latency_table(value), *front, latency_notes(value), where)
+    _commands().latency(overrides, config, output, threads, as_json)
 
 
 @app.command(epilog="Example: supersam prioritise --output runs/a")
@@ -219,10 +127,7 @@ def prioritise(
     as_json: Json = False,
 ) -> None:
     """Score the parent's neurons and measure what each layer is worth."""
-    study = _study(config, output, overrides)
-    study.run_until("prioritise")
-    rows = study.layer_worth()
-    _show(as_json, {"output": str(study.output), "layers": rows}, importance_table(rows))
+    _commands().prioritise(overrides, config, output, as_json)
 
 
 @app.command(epilog="Example: supersam search --output runs/a designs.trials=20")
@@ -233,10 +138,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search over designs: each trains its supernet and searches its subnets."""
-    study = _study(config, output, overrides)
-    study.run_until("designs")
-    rows = study.designs()
-    _show(as_json, {"output": str(study.output), "designs": rows}, designs_table(rows))
+    _commands().search(overrides, config, output, as_json)
 
 
 @app.command(epilog="Example: supersam train --output runs/a")
@@ -247,11 +149,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train the best design's supernet on to the final number of steps, and search it again."""
-    study = _study(config, output, overrides)
-    study.run_until("final")
-    best = study.best_design()
-    value = {"output": str(study.output), "design": best.key, **best.to_dict()}
-    _show(as_json, value, f"design {best.key}: the supernet is in {study.output / 'supernet'}")
+    _commands().train(overrides, config, output, as_json)
 
 
 @app.command(epilog="Example: supersam evaluate --output runs/a --subnet KEY --split test")
@@ -281,22 +179,19 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the parent, or a subnet, on a split: mIoU by prompt and size, and COCO's mask AP."""
-    kinds: tuple[PromptKind, ...] = ("box", "point", "centre", "mixed")
-    unknown = [name for name in prompts or () if name not in kinds]
-    if unknown:
-        raise InputError(f"--prompts: {unknown[0]!r} is unknown; choose from {', '.join(kinds)}")
-    asked = tuple(kind for kind in kinds if kind in prompts) if prompts else kinds[:2]
-    study = (_study if subnet else _looking)(config, output, overrides)
-    value = study.evaluate(
+    _commands().evaluate(
+        overrides,
+        config,
+        output,
         subnet,
-        model=model,
-        split=split,
-        prompts=asked,
-        pictures=pictures,
-        max_objects=max_objects,
-        min_area=min_area,
+        model,
+        split,
+        prompts,
+        pictures,
+        max_objects,
+        min_area,
+        as_json,
     )
-    _show(as_json, value, *evaluation_tables(value))
 
 
 @app.command(epilog="Example: supersam export --best 'encoder_params<=50%' --to onnx")
@@ -341,42 +236,18 @@ def export(
     Any subnet that was evaluated on the final supernet is there as safetensors. As onnx or torch,
     it is checked against the model itself on a picture.
     """
-    keys = [word for word in words or () if "=" not in word]
-    overrides = [word for word in words or () if "=" in word]
-    check_format(to, int8)
-    study = _there(config, output, overrides)
-    key = _one_subnet(study, keys + ([subnet] if subnet else []), best or [])
-    if not (study.output / "subnets" / key).is_dir():
-        study.export(key)
-    value = export_subnet(
-        study.workspace,
-        key,
+    _commands().export(
+        words=words,
+        config=config,
+        output=output,
+        subnet=subnet,
+        best=best,
         to=to,
         int8=int8,
         into=into,
         overwrite=overwrite,
-        console=Console(stderr=True),
+        as_json=as_json,
     )
-    _show(as_json, value, export_summary(value))
-
-
-def _there(config: Path, output: Path | None, overrides: list[str]) -> Study:
-    """As `_study`; a directory that alone is named says what its study's configuration is."""
-    if output is None or overrides or config != QUICK_START or not (output / CONFIG).is_file():
-        return _study(config, output, overrides)
-    return Study(read_config(output), output)
-
-
-def _one_subnet(study: Study, keys: list[str], best: list[str]) -> str:
-    """The key that is given, or that of the front's best subnet within bounds."""
-    if len(keys) + bool(best) != 1:
-        raise InputError("--best: give it or the key of one subnet, and not both")
-    if keys:
-        return keys[0]
-    bounds = [parse_bound(expression) for expression in best]
-    found = study.result()
-    key: str = best_subnet(found.front, found.parent, bounds)["subnet"]
-    return key
 
 
 @app.command(epilog="Example: supersam report --output runs/a")
@@ -387,11 +258,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of a study that has a front anew, and show the front."""
-    study = _study(config, output, overrides)
-    path = study.write_report()
-    result = study.result()
-    value = {"report": str(path), "front": result.front}
-    _show(as_json, value, front_table(result.front, result.parent), f"Report: {path}")
+    _commands().report(overrides, config, output, as_json)
 
 
 STOPPED = 130

@@ -17,7 +17,8 @@ from markdown_it.token import Token
 from pydantic import BaseModel
 
 from automl.best import COSTS, parse_bound
-from automl.cli import PROJECT, app
+from automl.cli import app
+from automl.commands import PROJECT
 from automl.config import StudyConfig, check_config, load_config
 from search_spaces import parse_constraints
 

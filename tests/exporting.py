@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from automl.cli import PROJECT, QUICK_START, main
+from automl.cli import QUICK_START, main
+from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
 from automl.files import write_json
 from automl.ledger import write_rows

@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_sam
 
-from automl.cli import PROJECT, QUICK_START, main
+from automl.cli import QUICK_START, main
+from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
 from automl.output import claim_output
 from automl.workspace import Workspace

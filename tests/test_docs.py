@@ -41,7 +41,8 @@ from PIL import Image
 from tiny import CONFIG, SPACE, tiny_sam
 
 from automl import output, serving, tracking
-from automl.cli import PROJECT, QUICK_START
+from automl.cli import QUICK_START
+from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
 from automl.design_trial import DESIGNS
 from automl.files import write_json

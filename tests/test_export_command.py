@@ -12,7 +12,8 @@ import pytest
 from exporting import LARGE, SMALL, Call, export_command, made_study
 from PIL import Image
 
-from automl.cli import PROJECT, main
+from automl.cli import main
+from automl.commands import PROJECT
 from automl.stages import FRONT
 from trainables.data.pictures import Pictures
 from trainables.sam.segment_anything_import import SamPredictor

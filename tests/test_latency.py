@@ -15,7 +15,8 @@ from test_families import PLAIN, TINY_VIT
 from tiny import CONFIG, HEADED_CONFIG, HEADED_SPACE, SPACE
 
 import automl.latency
-from automl.cli import PROJECT, QUICK_START, main
+from automl.cli import QUICK_START, main
+from automl.commands import PROJECT
 from automl.config import load_config
 from automl.output import claim_output
 from automl.workspace import Workspace

@@ -16,7 +16,7 @@ from test_report import FRONT, PARENT
 from tiny import CONFIG, SPACE, tiny_sam
 
 from automl.charts import as_png, front_chart
-from automl.cli import where_to_look
+from automl.commands import where_to_look
 from automl.config import StudyConfig
 from automl.study import Study
 from automl.tracking import Tracking
