@@ -10,8 +10,9 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from automl.config import StudyConfig
+from automl.runs import tracking_uri
 from automl.study_log import log_line
-from automl.tracking import Tracking, tracking_uri
+from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces.errors import InputError
 
@@ -82,7 +83,7 @@ class Delivery:
 
     @property
     def _uri(self) -> str:
-        return tracking_uri(self._workspace.config, self._workspace.root)
+        return tracking_uri(self._workspace.config.tracking, self._workspace.root)
 
     def _say(self, text: str) -> None:
         log_line(self._workspace.root, f"MLflow at {shown(self._uri)} {text}")

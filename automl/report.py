@@ -20,7 +20,7 @@ from automl.config import StudyConfig
 from automl.files import write_text
 from automl.halving import best_first
 from automl.ledger import Row, evaluated_whole, has_fewer_heads, heads_share, mlp_share, read_rows
-from automl.tracking import tracking_uri
+from automl.runs import tracking_uri
 from automl.workspace import Workspace
 from trainables.sam.objective import quality, quality_name
 
@@ -38,7 +38,7 @@ def write_report(workspace: Workspace) -> Path:
         [row for row in read_rows(root / "evaluations.parquet") if row["split"] == "val"],
         read_rows(root / "gallery.parquet"),
         workspace.config,
-        tracking_uri(workspace.config, root),
+        tracking_uri(workspace.config.tracking, root),
     )
     write_text(page, path)
     return path

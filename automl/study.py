@@ -26,8 +26,9 @@ from automl.output import (
 from automl.profile import profile
 from automl.progress import StudyProgress
 from automl.report import write_report
+from automl.runs import tracking_uri
 from automl.stages import STAGES, UNLOGGED
-from automl.tracking import Tracking, tracking_uri
+from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
@@ -93,7 +94,7 @@ class Study:
     @property
     def tracking_uri(self) -> str:
         """Where MLflow keeps this study's runs."""
-        return tracking_uri(self.config, self.output)
+        return tracking_uri(self.config.tracking, self.output)
 
     def subnets_link(self) -> str | None:
         """The page of MLflow that shows the subnets in a table; None before they were logged.

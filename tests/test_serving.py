@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny import CONFIG, random_subnets, synthetic_picture, tiny_sam
 
-from automl import serving, tracking
+from automl import logged_model, serving
 from trainables.sam.segment_anything_import import SamPredictor
 from trainables.sam.standalone import extract, load_subnet, save_subnet
 
@@ -33,8 +33,8 @@ def model(subnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         path,
         python_model=serving.__file__,
         artifacts={"subnet": str(subnet)},
-        pip_requirements=tracking.requirements(),
-        signature=tracking.SIGNATURE,
+        pip_requirements=logged_model.requirements(),
+        signature=logged_model.SIGNATURE,
     )
     return mlflow.pyfunc.load_model(str(path))
 
@@ -88,10 +88,10 @@ def test_a_prompt_that_is_none_is_said_in_one_line(
 
 
 def test_what_a_model_requires_is_on_an_index() -> None:
-    for requirement in tracking.requirements():
+    for requirement in logged_model.requirements():
         assert re.fullmatch(r"[a-z-]+==[0-9][0-9a-z.]*", requirement)
 
 
 def test_a_local_version_is_not_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu")
-    assert "torch==2.13.0" in tracking.requirements()
+    assert "torch==2.13.0" in logged_model.requirements()

@@ -4,12 +4,14 @@ from typing import Any
 from mlflow import MlflowClient
 
 from automl.config import StudyConfig
+from automl.runs import tracking_uri
 from automl.tracking import Tracking
 from search_spaces.design import DesignSpace
 
 
 def test_a_design_has_a_run_for_each_number_of_steps_and_none_twice(tmp_path: Path) -> None:
-    tracking = Tracking(StudyConfig(), tmp_path / "study")
+    config, output = StudyConfig(), tmp_path / "study"
+    tracking = Tracking(config, output)
     space = DesignSpace()
     design = space.design(space.first_points()[0])
 
@@ -25,7 +27,7 @@ def test_a_design_has_a_run_for_each_number_of_steps_and_none_twice(tmp_path: Pa
     tracking.log_design(record(18, 0.3))
     tracking.log_design(record(8, 0.2))
     tracking.log_design(record(40, 0.0, failure="the loss is nan"))
-    client = MlflowClient(tracking_uri=tracking.uri)
+    client = MlflowClient(tracking_uri=tracking_uri(config.tracking, output))
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, "tags.`nas.kind` = 'design'")
     found = {run.data.tags["nas.key"]: run.data for run in runs}
