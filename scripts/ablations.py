@@ -12,6 +12,7 @@ docs/results.md are printed from what is there.
 import argparse
 import json
 import random
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ class Variant:
     steps: Steps = accumulated
     dense: bool = False
     trained: bool = True
+
+    @property
+    def slug(self) -> str:
+        """In the names of files."""
+        return re.sub(r"\W+", "-", self.name)
 
 
 REFERENCE = Variant("reference")
@@ -249,8 +255,8 @@ def main() -> None:
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
-        for number, variant in enumerate(VARIANTS):
-            path = folder / f"row-{seed}-{number:02d}.json"
+        for variant in VARIANTS:
+            path = folder / f"row-{seed}-{variant.slug}.json"
             if not path.exists():
                 row = run(variant, seed, arguments.steps, folder)
                 path.write_text(json.dumps(row))

@@ -12,6 +12,7 @@ from trainables.data.batches import AugmentSettings, Batch, training_batch
 from trainables.data.pictures import Pictures
 from trainables.data.prepare import prepare
 from trainables.data.splits import SplitRule
+from trainables.sam.scores import visual_prompt
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
 
@@ -27,6 +28,12 @@ LONGEST, LONG = ("test_study.py",), ("test_examples.py", "test_search_faults.py"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.name in LONG) - (item.path.name in LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def _few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PASS's score learns as little as shows that it does."""
+    monkeypatch.setattr(visual_prompt, "STEPS", 3)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from trainables.own_code import named_function
 from trainables.sam.scores.activations import activation, wanda
 from trainables.sam.scores.blind import magnitude, random
 from trainables.sam.scores.gradients import fisher, taylor
+from trainables.sam.scores.visual_prompt import pass_score
 from trainables.sam.supernet import Supernet
 from trainables.sam.units import Units
 
@@ -31,6 +32,7 @@ SCORES: dict[str, Score] = {
     "taylor": taylor,
     "fisher": fisher,
     "random": random,
+    "pass": pass_score,
 }
 
 
