@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import signal
 import threading
 import uuid
@@ -28,6 +29,8 @@ WORKER_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # progress is shown by us, not by Tune
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # what was done is on disk; Tune need not save it as well
 }
+AUTHENTICATION = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+"""The environment variables by which Ray is told whom to let in."""
 STORAGE_S = 120.0
 """So long nodes have to find the output directory."""
 Node = dict[str, float]
@@ -85,7 +88,7 @@ def join(resources: ResourcesConfig) -> None:
     if not ray.is_initialized():
         address = cluster_address()
         if address == "local" or not _joined(address, environment):
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            shut_others_out()
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -93,6 +96,19 @@ def join(resources: ResourcesConfig) -> None:
                 log_to_driver=False,
                 logging_level="warning",
             )
+
+
+def shut_others_out() -> None:
+    """Give the Ray that is about to be started a token, unless the environment says something else.
+
+    Ray listens on all of the machine's addresses, and without a token runs whatever anyone sends.
+    With none at hand it would leave one in the home directory.
+    """
+    if not os.environ.keys() & AUTHENTICATION:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # It would announce on the terminal that there is a token now.
+    setup = "ray._private.authentication.authentication_token_setup"
+    logging.getLogger(setup).setLevel(logging.ERROR)
 
 
 def cluster_address() -> str:

@@ -1,4 +1,5 @@
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from trainables.sam.supernet import Supernet
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("suite")
 torch.set_num_threads(1)
+# Tests start several clusters from one process, which Ray's tokens are not made for;
+# test_cluster_access.py is about them.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
 # Whole studies, on processes of their own. Files are shared out among workers in this order: the
