@@ -1,12 +1,14 @@
 """The command `supersam`: its words. What they do is in `automl.commands`."""
 
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import typer
 
+from search_spaces import addresses
 from search_spaces.errors import InputError
 
 QUICK_START = Path("configs/quickstart.yaml")
@@ -265,7 +267,11 @@ STOPPED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 2 the user's mistake, 130 stopped."""
+    """Run the command line.
+
+    Returns:
+        The exit status: 0 done, 2 the user's mistake, 130 stopped, 1 anything else.
+    """
     try:
         status = app(arguments, standalone_mode=False)
     except InputError as error:
@@ -274,8 +280,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         # Typer brings a click of its own in some versions: its errors are known by this method.
         if not hasattr(error, "format_message"):
-            raise
-        print(f"supersam: {error.format_message()}", file=sys.stderr)
+            # Errors of libraries quote the address that they were given.
+            print(addresses.without_secrets(traceback.format_exc()), end="", file=sys.stderr)
+            return 1
+        print(f"supersam: {InputError(error.format_message())}", file=sys.stderr)
         return 2
     if status == STOPPED:  # what typer makes of KeyboardInterrupt
         print("supersam: stopped; the same command goes on where it was", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The one configuration of a study: typed, checked once, written beside its results."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -9,15 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 from yaml import YAMLError
 
-from automl.design_checks import check_designs
+from automl.config_file import yaml_text
+from automl.design_checks import check_designs, check_scores
 from automl.searchers.registry import SEARCHERS, find_searcher
+from search_spaces.addresses import shown
 from search_spaces.content_key import content_key
 from search_spaces.design import DesignSpace
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
 from trainables.sam.layer_worth import WorthKind
 from trainables.sam.objective import MIOU, find_objective
-from trainables.sam.parents import parent_encoder
+from trainables.sam.parents import PARENTS, parent_encoder
 from trainables.supernet import TrainingSettings
 
 ASSETS = Path(__file__).parent / "assets"
@@ -253,9 +256,16 @@ class StudyConfig(_Section):
 
     def result_values(self) -> dict[str, Any]:
         """What results follow from; not where things run and are logged, nor how strictly."""
-        return self.model_dump(
+        return self.without_secrets().model_dump(
             mode="json", exclude={"resources": True, "tracking": True, "prepare": {"strict": True}}
         )
+
+    def without_secrets(self) -> "StudyConfig":
+        """The same without passwords and keys in its addresses: what files and pages may show."""
+        tracking = self.tracking.model_copy(
+            update={"uri": self.tracking.uri and shown(self.tracking.uri)}
+        )
+        return self.model_copy(update={"data": shown(self.data), "tracking": tracking})
 
     @property
     def checkpoint_path(self) -> Path:
@@ -296,12 +306,15 @@ def load_config(path: str | Path | None, overrides: list[str]) -> StudyConfig:
         raise InputError(f"--config: {path} does not exist; give the path of a YAML file")
     where = str(path) if path else "the command line"
     try:
-        tree = OmegaConf.load(path) if path else OmegaConf.create({})
+        tree = OmegaConf.load(StringIO(yaml_text(path))) if path else OmegaConf.create({})
         if not isinstance(tree, DictConfig):
             raise InputError(f"{where}: expected a table of keys and values")
         merged = OmegaConf.merge(tree, OmegaConf.from_dotlist([_plain(o) for o in overrides]))
         values = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+    except InputError:
+        raise
+    # OmegaConf and PyYAML raise errors of Python's own on keys and numbers that they can't make.
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{where}: {_one_line(error)}") from error
     return check_config(cast(dict[str, Any], values), where)
 
@@ -312,12 +325,14 @@ def _plain(override: str) -> str:
     return f"{key}='{value}'" if value.startswith(">") else override
 
 
-def check_config(values: dict[str, Any], where: str) -> StudyConfig:
+def check_config(values: dict[str, Any], where: str, own_code: bool = True) -> StudyConfig:
     """Check a configuration's values.
 
     Args:
         values: nested, as YAML gives them.
         where: named in errors.
+        own_code: whether Python files and modules that it names are imported, to see that they
+            define what they should.
 
     Raises:
         InputError: as `load_config`.
@@ -326,11 +341,14 @@ def check_config(values: dict[str, Any], where: str) -> StudyConfig:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_first_mistake(error)}") from error
-    encoder = parent_encoder(config.model, config.image_size)
-    if config.search.searcher not in SEARCHERS:
-        find_searcher(config.search.searcher)
-    find_objective(config.search.objective)
-    check_designs(config.designs.space, config.model, encoder, where)
+    if own_code:
+        if config.search.searcher not in SEARCHERS:
+            find_searcher(config.search.searcher)
+        find_objective(config.search.objective)
+        check_scores(config.designs.space, where)
+    if own_code or config.model in PARENTS:
+        encoder = parent_encoder(config.model, config.image_size)
+        check_designs(config.designs.space, config.model, encoder, where)
     if config.prepare.tile is not None and config.prepare.tile_overlap >= config.prepare.tile:
         raise InputError(
             f"{where}: prepare.tile_overlap is {config.prepare.tile_overlap}, and must be less "

@@ -4,7 +4,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -14,6 +13,7 @@ from automl.runs import tracking_uri
 from automl.study_log import log_line
 from automl.tracking import Tracking
 from automl.workspace import Workspace
+from search_spaces.addresses import shown
 from search_spaces.errors import InputError
 
 RETRY_S = 10.0
@@ -114,9 +114,3 @@ def check_server(config: StudyConfig) -> None:
             f"tracking.uri: no MLflow server answers at {shown(uri)}; start it, or leave "
             "tracking.uri out"
         ) from None  # what is behind it may name the password
-
-
-def shown(uri: str) -> str:
-    """A URI without the name and the password that may stand in it."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

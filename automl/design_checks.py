@@ -6,6 +6,16 @@ from trainables.sam.family import EncoderConfig
 from trainables.sam.scores import find_score, score_label
 
 
+def check_scores(space: DesignSpace, where: str) -> None:
+    """Check that the scores of the designs on offer are there.
+
+    Raises:
+        InputError: there is no such score.
+    """
+    for metric in space.metric:
+        find_score(metric, f"{where}: designs.space.metric")
+
+
 def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where: str) -> None:
     """Check the designs on offer for a parent.
 
@@ -16,8 +26,8 @@ def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where:
         where: named in errors.
 
     Raises:
-        InputError: a layer or a score does not exist, no layer is sure to stay, or a parameter
-            would have no effect.
+        InputError: a layer does not exist, no layer is sure to stay, or a parameter would have no
+            effect.
     """
     key, depth = f"{where}: designs.space", encoder.depth
     layers = {"protected": space.protected, "probabilities": tuple(space.probabilities)}
@@ -31,8 +41,6 @@ def check_designs(space: DesignSpace, model: str, encoder: EncoderConfig, where:
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"{key}.metric: two scores are named {label}; rename one of them")
-    for metric in space.metric:
-        find_score(metric, f"{key}.metric")
     if space.has_elastic_heads and max(encoder.full_heads, default=0) < 2:
         raise InputError(
             f"{key}.smallest_heads: {model} has no attention heads that a subnet could go without; "

@@ -13,6 +13,7 @@ from automl import stages
 from automl.measure import load_weights
 from automl.progress import track
 from automl.workspace import Workspace
+from search_spaces.addresses import shown
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
 from trainables.data.pictures import Picture, Pictures
@@ -57,8 +58,8 @@ def find_model(
     """
     if key and folder:
         raise InputError("--model: give it or --subnet, not both")
-    alone = folder or workspace.root / "subnets" / (key or "")
-    if folder or (key and alone.is_dir()):
+    alone = folder or (workspace.subnet_folder(key) if key else None)
+    if alone is not None and (folder or alone.is_dir()):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         supernet = Supernet(load_subnet(alone)).to(device).eval()
         return key or str(folder), supernet, supernet.largest
@@ -120,7 +121,7 @@ def evaluate(
     return {
         "model": name,
         "parent": config.model,
-        "data": config.data,
+        "data": shown(config.data),
         "split": split,
         "image_size": supernet.encoder.image_size,
         "encoder_params": costs.encoder_params,

@@ -71,7 +71,7 @@ def export_subnet(
         RuntimeError: what was exported differs from the model.
     """
     check_format(to, int8)
-    source = workspace.root / "subnets" / key
+    source = workspace.subnet_folder(key)
     weights = "int8" if int8 else "float32"
     about = {"subnet": key, "to": to, "weights": weights}
     sam = load_subnet(source)

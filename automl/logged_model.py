@@ -12,7 +12,7 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 import search_spaces
 import trainables
 from automl import serving
-from automl.runs import Runs
+from automl.runs import Runs, quoted
 
 REQUIREMENTS = (
     "torch",
@@ -71,7 +71,7 @@ def log_model(runs: Runs, run_id: str, folder: Path, name: str) -> str:
             signature=SIGNATURE,
         )
     # By the client, which says nothing about it on the terminal.
-    if not runs.client.search_registered_models(f"name = '{name}'"):
+    if not runs.client.search_registered_models(f"name = {quoted(name)}"):
         runs.client.create_registered_model(name)
     version = runs.client.create_model_version(
         name, logged.model_uri, run_id, model_id=logged.model_id

@@ -111,7 +111,7 @@ def draw_front_gallery(workspace: Workspace, weights: Path, row: Row) -> Iterato
 
 def write_standalone(workspace: Workspace, supernet: Supernet, subnet: Subnet) -> Path:
     """Write a subnet as a model of its own; returns its folder, `subnets/KEY`."""
-    folder = workspace.root / "subnets" / subnet.key
+    folder = workspace.subnet_folder(subnet.key)
     alone = extract(supernet.sam, workspace.encoder, subnet)
     save_subnet(alone, workspace.encoder, subnet, folder)
     return folder

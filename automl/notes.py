@@ -1,6 +1,7 @@
 """What stands on the pages of MLflow's runs, as Markdown."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -61,4 +62,4 @@ def _cell(value: Any) -> str:
     """A cell of a table in Markdown; MLflow's pages leave no room beside it."""
     if isinstance(value, float):
         value = f"{value:g}"
-    return f"{value}&emsp;"
+    return f"{escape(str(value)).replace('|', '&#124;')}&emsp;"

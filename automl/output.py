@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from automl.config import PACKAGED_DATA, StudyConfig, check_config, first_difference
+from automl.config_file import yaml_text
 from automl.files import write_text
 from automl.reach import check_reachable
 from automl.workspace import Workspace
@@ -43,14 +44,18 @@ def check_output(workspace: Workspace) -> None:
 
 
 def read_config(root: Path) -> StudyConfig:
-    """The configuration that owns an output directory.
+    """The configuration that owns an output directory; code that it names is not run.
 
     Raises:
         InputError: it can't be used.
     """
     path = root / CONFIG
-    written = yaml.safe_load(path.read_text())
-    return check_config({k: v for k, v in written.items() if k != "hash"}, str(path))
+    try:
+        written = yaml.safe_load(yaml_text(path)) or {}
+        known = {str(name): value for name, value in written.items() if name != "hash"}
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    return check_config(known, str(path), own_code=False)
 
 
 def claim_output(workspace: Workspace) -> None:
@@ -59,7 +64,8 @@ def claim_output(workspace: Workspace) -> None:
     if path.exists():
         return
     workspace.root.mkdir(parents=True, exist_ok=True)
-    values = {**workspace.config.model_dump(mode="json"), "hash": workspace.config.key}
+    shown = workspace.config.without_secrets()
+    values = {**shown.model_dump(mode="json"), "hash": shown.key}
     write_text(yaml.safe_dump(values, sort_keys=False), path)
 
 

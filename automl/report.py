@@ -22,6 +22,7 @@ from automl.halving import best_first
 from automl.ledger import Row, evaluated_whole, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.runs import tracking_uri
 from automl.workspace import Workspace
+from search_spaces.addresses import shown
 from trainables.sam.objective import quality, quality_name
 
 
@@ -103,9 +104,9 @@ def report_page(
         ],
         evaluated=len(last),
         stopped=sum(bool(row["stopped"]) for row in last),
-        config=config.model_dump(mode="json"),
+        config=config.without_secrets().model_dump(mode="json"),
         study=study,
-        tracking_uri=uri,
+        tracking_uri=shown(uri),
     )
     return page
 

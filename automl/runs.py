@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
@@ -23,6 +24,24 @@ def tracking_uri(config: TrackingConfig, output: Path) -> str:
     return config.uri or f"sqlite:///{output.parent / 'mlflow.db'}"
 
 
+def _without_login(uri: str) -> str:
+    """A server's URI without name and password, which go where MLflow's client looks for them.
+
+    So they are in none of the links that it prints and none of its errors.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def quoted(value: str) -> str:
+    """A text in a filter of MLflow's, which knows no escapes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
 class Runs:
     """The runs of one output directory.
 
@@ -32,7 +51,9 @@ class Runs:
     """
 
     def __init__(self, config: TrackingConfig, output: Path) -> None:
-        self.uri = tracking_uri(config, output)
+        self.uri = _without_login(tracking_uri(config, output))
+        # It would print links to runs, which `--json` has no room for.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         for name in ("mlflow.store.db.utils", "alembic"):  # they announce each table they make
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -53,7 +74,7 @@ class Runs:
     def find(self, kind: str, key: str) -> Run | None:
         """The run of a kind and a key, where there is one."""
         tags = self._tags(kind, key)
-        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        wanted = " and ".join(f"tags.`{tag}` = {quoted(value)}" for tag, value in tags.items())
         found = self.client.search_runs([self.experiment], filter_string=wanted)
         return found[0] if found else None
 

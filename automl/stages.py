@@ -252,7 +252,7 @@ def logging_calls(workspace: Workspace) -> Iterator[Call]:
     found = stopping_metrics(_of_final(workspace, on_val))
     yield partial(Tracking.log_metrics, metrics=found)
     for row in front:
-        folder = root / "subnets" / row["subnet"]
+        folder = workspace.subnet_folder(row["subnet"])
         yield partial(Tracking.log_subnet, row=row, parent=parent, folder=folder)
     yield partial(Tracking.name_models, aliases=named_subnets(workspace, front))
     charts = {

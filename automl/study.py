@@ -251,7 +251,7 @@ class Study:
         Raises:
             InputError: there is none of this key.
         """
-        return Supernet(load_subnet(self.output / "subnets" / key))
+        return Supernet(load_subnet(self.workspace.subnet_folder(key)))
 
     def export(self, key: str) -> Path:
         """Write an evaluated subnet of the final supernet as a model of its own.

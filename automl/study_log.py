@@ -3,6 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
+from search_spaces.addresses import printable, without_secrets
+
 LOG = "study.log"
 
 
@@ -11,9 +13,11 @@ def log_line(root: Path, text: str) -> None:
 
     Args:
         root: the study's output directory.
-        text: line breaks become spaces.
+        text: line breaks become spaces; secrets in addresses are left out.
     """
-    line = f"{datetime.now():%Y-%m-%d %H:%M:%S} {' '.join(text.split())}\n"
+    line = (
+        f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(without_secrets(' '.join(text.split())))}\n"
+    )
     with (root / LOG).open("a", encoding="utf-8") as log:
         log.write(line)
 

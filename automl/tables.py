@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from automl.amounts import format_amount
 from automl.halving import best_first
 from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
+from search_spaces.addresses import printable
 from trainables.data.summary import PrepareSummary
 from trainables.sam.objective import quality, quality_name
 
@@ -43,7 +45,7 @@ def left_out_table(summary: PrepareSummary) -> Table:
     table = _table("Left out", ("what", "why"), ("count",))
     table.add_column("such as", overflow="fold")
     for what, why, count, example in summary.left_out():
-        table.add_row(what, why, f"{count:,}", example)
+        table.add_row(what, why, f"{count:,}", Text(printable(example)))
     return table
 
 

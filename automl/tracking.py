@@ -18,6 +18,7 @@ from automl.notes import study_note, subnet_note
 from automl.pareto import hypervolume_history
 from automl.runs import DECIMALS, Runs, is_running
 from automl.subnet_figures import DIGITS, SHAPE, front_frame, metric_name, subnet_metrics
+from search_spaces.addresses import shown
 from search_spaces.subnet import Subnet
 
 NOTE = "mlflow.note.content"
@@ -191,7 +192,7 @@ class Tracking:
         tags = self._client.get_experiment(self._experiment).tags
         if run is None or f"{views.PREFIX}{run.info.run_id}" not in tags:
             return None
-        return views.link(self._runs.uri, self._experiment, run.info.run_id)
+        return views.link(shown(self._runs.uri), self._experiment, run.info.run_id)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Log figures of the study itself."""
@@ -199,7 +200,7 @@ class Tracking:
         self._runs.log_metrics(run_id, metrics)
 
     def _study_run(self) -> str:
-        values = self._config.model_dump(mode="json")
+        values = self._config.without_secrets().model_dump(mode="json")
         parameters = {name: values[name] for name in ("model", "data", "prompts", "seed")}
         run = self._runs.find_or_make(views.STUDY, self._config.key, self._output.name)
         if not run.data.params:

@@ -80,6 +80,18 @@ class Workspace:
         """The ledger's part for one trained supernet."""
         return self.work / "ledger" / f"{weights}.parquet"
 
+    def subnet_folder(self, key: str) -> Path:
+        """Where a standalone subnet is, or will be.
+
+        Raises:
+            InputError: what is given is no key, but leads elsewhere.
+        """
+        if Path(key).name != key:
+            raise InputError(
+                f"--subnet: {key!r} is no key of a subnet; {self.root}/subnets has them"
+            )
+        return self.root / "subnets" / key
+
     def pictures(self, split: str) -> Pictures:
         """A prepared split."""
         return Pictures(self.data / f"{split}.parquet")
@@ -264,4 +276,5 @@ class Workspace:
         return parse_constraints(self.config.constraints, self.parent_costs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config, "root": self.root}
+        # Other processes read what was prepared: they need no way to where it came from.
+        return {"config": self.config.without_secrets(), "root": self.root}
