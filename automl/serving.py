@@ -4,16 +4,15 @@ MLflow runs this file where the model is served, with `trainables` and `search_s
 imports nothing else of the project.
 """
 
-import io
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from PIL import Image
 from pycocotools import mask as coco_mask
 
+from trainables.data.opening import open_bytes
 from trainables.sam.segment_anything_import import SamPredictor
 from trainables.sam.standalone import load_subnet
 
@@ -49,8 +48,7 @@ class SubnetModel(PythonModel):
         for record, prompt in zip(records, prompts, strict=True):
             if record["image"] != last:
                 last = record["image"]
-                with Image.open(io.BytesIO(last)) as picture:
-                    self._predictor.set_image(np.array(picture.convert("RGB")))
+                self._predictor.set_image(np.array(open_bytes(last).convert("RGB")))
             rows.append(self._segment(prompt))
         return pd.DataFrame(rows)
 

@@ -11,7 +11,6 @@ from reading import noise
 
 from trainables.data.decode import (
     PlainPicture,
-    UnreadablePicture,
     count_pages,
     pixel_values,
     plain,
@@ -19,6 +18,7 @@ from trainables.data.decode import (
     read_page,
     to_rgb,
 )
+from trainables.data.opening import UnreadablePicture
 from trainables.data.storage import Location
 
 HEIGHT, WIDTH = 5, 8

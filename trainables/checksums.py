@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from trainables.json_text import parse_table
+
 CHECKSUMS = "checksums.json"
 
 
@@ -17,8 +19,10 @@ def damaged_files(folder: Path) -> list[str]:
     """Names of the files that are missing or not as they were written; none: all is well."""
     path = folder / CHECKSUMS
     try:
-        sums = json.loads(path.read_text())
+        sums = parse_table(path.read_bytes())
     except (OSError, ValueError):
+        return [CHECKSUMS]
+    if any(Path(name).name != name for name in sums):
         return [CHECKSUMS]
     found = {name: folder / name for name in sums}
     return [

@@ -3,7 +3,6 @@
 Times add up; of memory, what is alive at once, the most of any part counts.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from search_spaces.errors import InputError
 from search_spaces.subnet import LayerSize, Subnet
 from search_spaces.subnet_space import SubnetSpace
+from trainables.json_text import parse_table
 
 FORMAT = 2
 
@@ -184,7 +184,7 @@ class LatencyTable:
         if not path.is_file():
             raise InputError(f"{path} does not exist; give the path of a latency table")
         try:
-            table = cls.from_dict(json.loads(path.read_text()))
+            table = cls.from_dict(parse_table(path.read_bytes()))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no latency table: {error}") from error
         if (table.model, table.image_size) != (model, image_size):

@@ -18,6 +18,7 @@ from trainables.data.ahead import one_ahead
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures
 from trainables.data.prompts import PromptKind
+from trainables.json_text import parse_table
 from trainables.sam.models import read_state_dict, save_state_dict
 from trainables.sam.sandwich import StepSettings, sandwich_step, sandwich_subnets
 from trainables.sam.supernet import Supernet
@@ -188,12 +189,16 @@ def load_checkpoint(
     Raises:
         InputError: the checkpoint belongs to another space.
     """
-    state = json.loads((folder / STATE).read_text())
-    if state["space_key"] != space.key:
+    try:
+        state = parse_table((folder / STATE).read_bytes())
+        key, step = state["space_key"], int(state["step"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{folder / STATE} is damaged: {error!r}") from error
+    if key != space.key:
         raise InputError(
-            f"{folder}: the checkpoint was trained for space {state['space_key']}, "
+            f"{folder}: the checkpoint was trained for space {key}, "
             f"not {space.key}; train anew in another output directory"
         )
     supernet.sam.load_state_dict(read_state_dict(folder / WEIGHTS))
     optimiser.load_state_dict(torch.load(folder / OPTIMISER, weights_only=True))
-    return int(state["step"])
+    return step

@@ -1,39 +1,27 @@
 """From encoded pictures of any kind to plain ones: 8 bits, grey or RGB, upright, opaque."""
 
 import io
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
+from trainables.data.opening import (
+    check_size,
+    count_frames,
+    damage_named,
+    open_bytes,
+    opened,
+)
 from trainables.data.storage import Location
 
 PLAIN_MODES = ("L", "RGB")
 PLAIN_FORMATS = ("PNG", "JPEG")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
-# What Pillow raises on files that are damaged, depending on where.
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
-
-class UnreadablePicture(ValueError):
-    """A picture can't be read: it is none, or it is damaged or cut off. One line says why."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ def plain_picture(content: bytes, annotated_size: tuple[int, int] | None = None)
     over white, CMYK and palettes become RGB, more than 8 bits are scaled (`plain`).
 
     Args:
-        content: the file, of any format that Pillow knows; of several frames the first counts.
+        content: the file, of any of `opening.FORMATS`; of several frames the first counts.
         annotated_size: (height, width) that its annotations speak of. Where this is the size as
             stored and not the upright one, they were made on the stored pixels, and the orientation
             is ignored. Where both are equal (turned by 180°, mirrored) nothing tells, and it is
@@ -72,7 +60,7 @@ def plain_picture(content: bytes, annotated_size: tuple[int, int] | None = None)
     Raises:
         UnreadablePicture: it can't be decoded to its end.
     """
-    picture = open_picture(io.BytesIO(content))
+    picture = open_bytes(content)
     orientation = _orientation(picture)
     if (
         picture.mode in PLAIN_MODES
@@ -86,7 +74,7 @@ def plain_picture(content: bytes, annotated_size: tuple[int, int] | None = None)
     stored = (picture.height, picture.width)
     upright = stored[::-1] if orientation >= 5 else stored
     if orientation != 1 and not (annotated_size == stored != upright):
-        with _damage_named():
+        with damage_named():
             picture = ImageOps.exif_transpose(picture)
     return encode(plain(picture))
 
@@ -100,7 +88,7 @@ def plain(picture: Image.Image) -> Image.Image:
     Raises:
         UnreadablePicture: its colours can't be turned into RGB (CIELAB).
     """
-    with _damage_named():
+    with damage_named():
         return _plain(picture)
 
 
@@ -140,29 +128,17 @@ def pixel_values(content: bytes) -> NDArray[Any]:
     Raises:
         UnreadablePicture: it can't be decoded to its end.
     """
-    return np.asarray(open_picture(io.BytesIO(content)))
-
-
-def open_picture(file: BinaryIO) -> Image.Image:
-    """Open a picture and decode all of its first frame.
-
-    Raises:
-        UnreadablePicture: it can't be decoded to its end.
-    """
-    with _damage_named():
-        picture = Image.open(file)
-        picture.load()
-        return picture
+    return np.asarray(open_bytes(content))
 
 
 def count_pages(stack: Location) -> int:
     """How many pages a multi-page TIFF has.
 
     Raises:
-        UnreadablePicture: it is no picture, or its list of pages is damaged.
+        UnreadablePicture: it is no picture, or its list of pages is damaged or too long.
     """
-    with _damage_named(), _opened(stack) as picture:
-        return int(getattr(picture, "n_frames", 1))
+    with damage_named(), _opened(stack) as picture:
+        return count_frames(picture)
 
 
 def read_page(stack: Location, page: int) -> Image.Image:
@@ -173,8 +149,9 @@ def read_page(stack: Location, page: int) -> Image.Image:
     Raises:
         UnreadablePicture: it can't be decoded to its end, or there is no such page.
     """
-    with _damage_named(), _opened(stack) as picture:
+    with damage_named(), _opened(stack) as picture:
         picture.seek(page)
+        check_size(picture.size)
         return picture.copy()
 
 
@@ -184,27 +161,16 @@ def _opened(stack: Location) -> Iterator[Image.Image]:
     with (
         stack.open() as file,
         io.BufferedReader(file) as buffered,
-        Image.open(buffered, formats=["TIFF"]) as picture,
+        opened(buffered, ("TIFF",)) as picture,
     ):
         yield picture
-
-
-@contextmanager
-def _damage_named() -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        what = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            what = "it is in no format that can be read"  # Pillow's own names a memory address
-        raise UnreadablePicture(what) from error
 
 
 def _orientation(picture: Image.Image) -> int:
     """EXIF's number, 1 (upright) to 8; what is none of these means upright."""
     try:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:  # a damaged tag says nothing, and the pixels are whole
+    except Exception:  # a damaged tag says nothing, and the pixels are whole
         return 1
     return found if found in range(1, 9) else 1
 

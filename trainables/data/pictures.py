@@ -1,6 +1,5 @@
 """A prepared split: pictures by index, read and decoded when they are asked for."""
 
-import io
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,18 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from search_spaces.errors import InputError
 from trainables.data.decode import to_rgb
+from trainables.data.opening import UnreadablePicture, open_bytes
 from trainables.data.prompts import generator
-from trainables.data.storage import Location
+from trainables.data.storage import MOST_BYTES, Location
 from trainables.data.table import SCHEMA, BoolArray, decode_masks
 
 WINDOW = 16
 """Row groups whose pictures are shuffled together, and so many are held in memory …"""
 WINDOW_BYTES = 512 << 20
 """… or fewer, where they are larger than those that `prepare` writes."""
+
+PARQUET_DAMAGE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError)
+"""What pyarrow raises on files that are damaged."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,43 @@ class Pictures:
         self._place = Location.at(place)
         if not self._place.is_file():
             raise InputError(f"data: {place} does not exist; `supersam prepare` writes it")
+        opened = self._place.open()
         try:
-            self._file = pq.ParquetFile(self._place.open(), page_checksum_verification=True)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"data: {place} can't be read as Parquet: {error}") from error
-        missing = set(SCHEMA.names) - set(self._file.schema_arrow.names)
-        if missing:
+            self._file = pq.ParquetFile(opened, page_checksum_verification=True)
+            groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
+            self._check_columns(self._file.schema_arrow)
+        except PARQUET_DAMAGE as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"data: {place} can't be read as Parquet: {reason}") from error
+        counts, largest = [g.num_rows for g in groups], max([1, *(_bytes(g) for g in groups)])
+        if min(counts, default=0) < 0 or sum(counts) > opened.size():
+            raise InputError(f"data: {place} claims {sum(counts)} pictures, more than it can hold")
+        if largest > MOST_BYTES * WINDOW:
             raise InputError(
-                f"data: {place} has no column {sorted(missing)[0]!r}; `supersam prepare` writes it"
+                f"data: a row group of {place} claims {largest:,} bytes; at most "
+                f"{MOST_BYTES * WINDOW:,} are read; write it with smaller ones"
             )
-        groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
-        self._starts = np.cumsum([0, *(group.num_rows for group in groups)])
+        self._starts = np.cumsum([0, *counts])
         """The index of each row group's first picture; the last entry is the number of pictures."""
         if not len(self):
             raise InputError(f"data: {place} holds no picture; give a data set with pictures in it")
-        largest = max(group.total_byte_size for group in groups)
         self._window = min(WINDOW, max(1, WINDOW_BYTES // largest))
         self._held: OrderedDict[int, pa.Table] = OrderedDict()
         self._order = lru_cache(maxsize=2)(self._drawn_order)
+
+    def _check_columns(self, found: pa.Schema) -> None:
+        for wanted in SCHEMA:
+            if wanted.name not in found.names:
+                raise InputError(
+                    f"data: {self._place} has no column {wanted.name!r}; "
+                    "`supersam prepare` writes it"
+                )
+            kind = found.field(wanted.name).type
+            if not kind.equals(wanted.type):
+                raise InputError(
+                    f"data: {self._place}: column {wanted.name!r} is {kind}, not {wanted.type}; "
+                    "`supersam prepare` writes it"
+                )
 
     def __reduce__(self) -> tuple[type["Pictures"], tuple[Location]]:
         return Pictures, (self._place,)
@@ -90,10 +111,14 @@ class Pictures:
             raise IndexError(index)
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         rows = self._row_group(group).slice(index - int(self._starts[group]), 1)
-        (row,) = rows.to_pylist()
-        with Image.open(io.BytesIO(row["image"])) as picture:
-            pixels = to_rgb(picture)
-        return Picture(row["id"], pixels, row["objects"])
+        try:
+            (row,) = rows.to_pylist()
+            pixels, objects = to_rgb(open_bytes(row["image"])), row["objects"] or []
+        except (UnreadablePicture, UnicodeDecodeError) as error:
+            raise InputError(f"data: {self._place}: picture {index}: {error}") from error
+        if any(found is None or None in found.values() for found in objects):
+            raise InputError(f"data: {self._place}: picture {index}: an object lacks a value")
+        return Picture(row["id"], pixels, objects)
 
     def epoch_order(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch: each index once, as it follows from the seed and the epoch.
@@ -121,8 +146,13 @@ class Pictures:
                 self._held.popitem(last=False)
             try:
                 self._held[group] = self._file.read_row_group(group, columns=SCHEMA.names)
-            except (pa.ArrowException, OSError) as error:
+            except PARQUET_DAMAGE as error:
+                reason = " ".join(str(error).split())
                 raise InputError(
-                    f"data: {self._place} is damaged: {error}; prepare it anew"
+                    f"data: {self._place} is damaged: {reason}; prepare it anew"
                 ) from error
         return self._held[group]
+
+
+def _bytes(group: pq.RowGroupMetaData) -> int:
+    return int(group.total_byte_size)

@@ -10,6 +10,23 @@ from pyarrow import fs
 
 from search_spaces.errors import InputError
 
+MOST_BYTES = 1 << 30
+"""Of a file that is read whole: a picture, its annotations. Others are read as streams."""
+
+
+class FileTooLarge(ValueError):
+    """A file, or what an archive would unpack, is too large to be read whole. One line says so."""
+
+
+def check_bytes(size: int) -> None:
+    """Refuse to read so many bytes at once.
+
+    Raises:
+        FileTooLarge: they are more than `MOST_BYTES`.
+    """
+    if size > MOST_BYTES:
+        raise FileTooLarge(f"it has {size:,} bytes; at most {MOST_BYTES:,} are read")
+
 
 @dataclass(frozen=True)
 class Location:
@@ -116,7 +133,9 @@ class Location:
 
         Raises:
             OSError: it can't be read.
+            FileTooLarge: it would fill the memory.
         """
         with self.open() as file:
+            check_bytes(file.size())
             content: bytes = file.read()
         return content

@@ -1,6 +1,5 @@
 """What preparing a data set came to: what was written, what was left out, and why."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,8 +7,10 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from search_spaces.errors import InputError
 from trainables.data.splits import SPLITS
 from trainables.data.storage import Location
+from trainables.json_text import parse_table
 
 SUMMARY = "summary.json"
 
@@ -68,7 +69,10 @@ def read_summary(folder: Location) -> PrepareSummary:
     """The summary of a prepared data set; where none was written, the splits are counted."""
     written = folder / SUMMARY
     if written.is_file():
-        return PrepareSummary.from_dict(json.loads(written.read()))
+        try:
+            return PrepareSummary.from_dict(parse_table(written.read()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"data: {written} is no summary of a data set: {error!r}") from error
     return PrepareSummary({split: _counts(folder / f"{split}.parquet") for split in SPLITS})
 
 

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from search_spaces.errors import InputError
 from trainables.data.reader import AnnotatedObject
+from trainables.data.readers.masks import check_compressed
 
 BoolArray = NDArray[np.bool_]
 
@@ -66,11 +68,27 @@ def object_rows(objects: Sequence[AnnotatedObject]) -> list[dict[str, Any]]:
 
 
 def decode_masks(rows: Sequence[dict[str, Any]], height: int, width: int) -> BoolArray:
-    """Masks of object rows, [N, height, width]."""
+    """Masks of object rows, [N, height, width].
+
+    Raises:
+        InputError: run lengths do not describe a mask of this size.
+    """
     if not rows:
         return np.zeros((0, height, width), dtype=np.bool_)
-    rles = [{"size": [height, width], "counts": row["rle"].encode("ascii")} for row in rows]
+    rles = [{"size": [height, width], "counts": _sound(row, height * width)} for row in rows]
     return np.ascontiguousarray(coco_mask.decode(rles).transpose(2, 0, 1)).astype(np.bool_)
+
+
+def _sound(row: dict[str, Any], pixels: int) -> bytes:
+    """An object's run lengths, which come from a file that anyone may have written."""
+    try:
+        counts: bytes = row["rle"].encode("ascii")
+        check_compressed(counts, pixels)
+    except ValueError as error:
+        raise InputError(
+            f"data: the mask of object {row.get('id')} is broken: {error}; prepare it anew"
+        ) from error
+    return counts
 
 
 class RowWriter:

@@ -5,7 +5,6 @@ A folder holds `model.safetensors` and `subnet.json`; nothing is pickled.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
+from trainables.json_text import parse_table
 from trainables.sam.encoder import elastic
 from trainables.sam.family import EncoderConfig
 from trainables.sam.models import build_sam, save_state_dict
@@ -83,7 +83,7 @@ def load_subnet(folder: str | Path) -> Sam:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist; give the folder of a subnet")
     try:
-        description: dict[str, Any] = json.loads((folder / "subnet.json").read_text())
+        description = parse_table((folder / "subnet.json").read_bytes())
         if description["format"] != FORMAT:
             raise ValueError(f"format is {description['format']}, not {FORMAT}")
         config = EncoderConfig.from_dict(description["parent_encoder"])

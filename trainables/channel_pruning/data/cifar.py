@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 as published: the `python` archives and the binary ones, unpacked."""
 
-import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from trainables.channel_pruning.data.image_set import ImageSet, Pixels
+from trainables.channel_pruning.data.pickled_table import Array, read_table
+from trainables.data.storage import Location
 
 SIDE = 32
 _PIXELS = 3 * SIDE * SIDE
@@ -113,15 +113,14 @@ def _file(path: Path, layout: Layout) -> tuple[Pixels, NDArray[np.int64]]:
         return rows[:, layout.before :], rows[:, layout.before - 1].astype(np.int64)
     content = _unpickled(path)
     pixels, labels = content.get("data"), content.get(layout.key[0])
-    fits = (
-        isinstance(pixels, np.ndarray)
-        and pixels.dtype == np.uint8
-        and isinstance(labels, list)
-        and pixels.shape == (len(labels), _PIXELS)
-    )
-    if not fits or not isinstance(pixels, np.ndarray):
+    if (
+        not isinstance(pixels, Array)
+        or not isinstance(labels, list)
+        or not all(type(label) is int and 0 <= label < 256 for label in labels)
+        or pixels.values.shape != (len(labels), _PIXELS)
+    ):
         raise InputError(f"data: {path} is damaged: no pictures of {_PIXELS} bytes with labels")
-    return pixels, np.array(labels, np.int64)
+    return pixels.values, np.array(labels, np.int64)
 
 
 def _classes(path: Path, layout: Layout) -> tuple[str, ...]:
@@ -133,25 +132,10 @@ def _classes(path: Path, layout: Layout) -> tuple[str, ...]:
     return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads tables of arrays, and nothing that runs code."""
-
-    _ALLOWED = frozenset({"_reconstruct", "_frombuffer", "ndarray", "dtype", "encode"})
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] in ("numpy", "_codecs") and name in self._ALLOWED:
-            # The archives are older than numpy's present folders.
-            module = module.replace("numpy.core", "numpy._core")
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}")
-
-
 def _unpickled(path: Path) -> dict[str, Any]:
     try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        content = Location.at(path).read()
+        return read_table(content)
     except Exception as error:  # damaged pickles raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"data: {path} can't be read: {reason}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"data: {path} holds no table")
-    return {k.decode() if isinstance(k, bytes) else str(k): v for k, v in content.items()}

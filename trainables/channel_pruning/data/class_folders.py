@@ -1,17 +1,19 @@
 """A folder a class, in a folder or in a ZIP file; with or without a folder a split above."""
 
-import io
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from search_spaces.errors import InputError
 from trainables.channel_pruning.data.image_set import ImageSet, Pixels
-from trainables.data.decode import UnreadablePicture, open_picture, to_rgb
+from trainables.data.decode import to_rgb
+from trainables.data.opening import UnreadablePicture, open_bytes
 from trainables.data.readers.loading import PICTURES
+from trainables.data.storage import check_bytes
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -55,7 +57,21 @@ def files_of(place: Path) -> Files:
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"data: {place} is no folder and no ZIP file: {error}") from error
     entries = sorted(name for name in archive.namelist() if _counts(name))
-    return Files(place, tuple(entries), archive.read)
+    return Files(place, tuple(entries), partial(_unpacked, archive, place))
+
+
+def _unpacked(archive: zipfile.ZipFile, place: Path, name: str) -> bytes:
+    """An entry's bytes; zipfile unpacks no more of it than its header says.
+
+    Raises:
+        InputError: it is damaged, encrypted, or too large.
+    """
+    try:
+        check_bytes(archive.getinfo(name).file_size)
+        return archive.read(name)
+    except Exception as error:  # damaged archives raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"data: {place / name} can't be unpacked: {reason}") from error
 
 
 def class_folders(place: Path) -> dict[str, ImageSet]:
@@ -114,7 +130,7 @@ def decoded(content: bytes, name: str) -> Pixels:
         InputError: it is damaged.
     """
     try:
-        return to_rgb(open_picture(io.BytesIO(content)))
+        return to_rgb(open_bytes(content))
     except UnreadablePicture as error:
         raise InputError(f"data: {name} is no picture that can be read: {error}") from error
 

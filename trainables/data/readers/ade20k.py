@@ -11,7 +11,6 @@ beside it. In the map the class is ⌊red / 10⌋ · 256 + green, blue is the ob
 names are in the JSON file. Hidden parts of objects and parts of objects are not read.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -33,6 +32,7 @@ from trainables.data.readers.loading import load_pair
 from trainables.data.readers.masks import components, masks_by_value, rle_of
 from trainables.data.readers.pairing import paired
 from trainables.data.storage import Location
+from trainables.json_text import parse_json
 
 LAYOUT = (
     "ADEChallengeData2016: images/ and annotations/ with training/ and validation/; "
@@ -151,7 +151,7 @@ def _names_of_full(folder: Location, file: str) -> Mapping[int, str] | Rejected:
     """The classes that the picture's JSON file names; others are "class N"."""
     try:
         # An odd byte in a name is no reason to do without the picture.
-        found = json.loads((folder / file).read().decode("utf-8", errors="replace"))
+        found = parse_json((folder / file).read().decode("utf-8", errors="replace"))
         entries = found["annotation"]["object"]
         names = {int(entry["name_ndx"]): _first(str(entry["name"])) for entry in entries}
     except (ValueError, KeyError, TypeError) as error:

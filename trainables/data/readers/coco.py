@@ -62,13 +62,16 @@ class _Folders:
         self._names: dict[str, frozenset[str]] = {}
 
     def find(self, file: Location, name: str) -> str | None:
-        """The path of the picture that a JSON file calls `name`."""
+        """The path of the picture that a JSON file calls `name`, below the data set's folder."""
         # instances_val2017.json speaks of val2017/
         splits = dict.fromkeys([file.stem, file.stem.partition("_")[2]])
         folders = ["", "images", *splits, *(f"images/{split}" for split in splits)]
         below = name.replace("\\", "/").lstrip("/")
         for start in [file.parent.path, *(f"{self._root.path}/{folder}" for folder in folders)]:
             path = posixpath.normpath(f"{start}/{below}")
+            # Whoever wrote the file may not choose what else is read.
+            if not path.startswith(f"{self._root.path.rstrip('/')}/"):
+                continue
             if posixpath.basename(path) in self._listed(posixpath.dirname(path)):
                 return path
         return None
@@ -207,4 +210,6 @@ def _gather(
     for key, image in content.images.items():
         if paths[key] is None:
             detail = f"{name} lists it, with {missing[key]} annotations"
+            if ".." in image.file_name:
+                detail += "; pictures outside the data set's folder are not read"
             yield Rejected(image.file_name, PICTURE_MISSING, detail)

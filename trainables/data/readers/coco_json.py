@@ -65,6 +65,8 @@ def parse(file: Location) -> CocoFile:
         seen.add(section)
         try:
             _ADD[section](found, entry)
+        except RecursionError:
+            found.mistakes.append(f"an entry of {section!r} is wrong: it is nested too deep")
         except (KeyError, TypeError, ValueError) as error:
             what = f"has no {error}" if isinstance(error, KeyError) else f"is wrong: {error}"
             found.mistakes.append(f"an entry of {section!r} {what}")
@@ -108,7 +110,7 @@ def _entries(file: Location) -> Iterator[tuple[str, Any]]:
                 del entries[:]
         for parser in parsers:
             parser.close()
-    except ijson.JSONError as error:
+    except (ijson.JSONError, ValueError) as error:  # of a text, of a number
         # yajl draws an arrow under an excerpt on further lines
         raise BrokenJson(str(error.args[0]).splitlines()[0].strip("b'\"")) from error
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from trainables.data.decode import (
     PlainPicture,
-    UnreadablePicture,
     count_pages,
     encode,
     pixel_values,
     plain,
     read_page,
 )
+from trainables.data.opening import UnreadablePicture
 from trainables.data.reader import (
     ANNOTATION_MISSING,
     ANNOTATION_ORPHAN,

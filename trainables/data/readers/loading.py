@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.decode import PlainPicture, UnreadablePicture, pixel_values, plain_picture
+from trainables.data.decode import PlainPicture, pixel_values, plain_picture
+from trainables.data.opening import UnreadablePicture
 from trainables.data.reader import (
     MASK_SIZE,
     MASK_UNREADABLE,
@@ -14,7 +15,7 @@ from trainables.data.reader import (
     PICTURE_UNREADABLE,
     Rejected,
 )
-from trainables.data.storage import Location
+from trainables.data.storage import FileTooLarge, Location
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 """Suffixes of pictures, where a folder holds other files too."""
@@ -37,7 +38,7 @@ def load_picture(
         return plain_picture(place.read(), annotated_size)
     except _NO_FILE as error:
         return Rejected(file, PICTURE_MISSING, _line(error))
-    except UnreadablePicture as error:
+    except (UnreadablePicture, FileTooLarge) as error:
         return Rejected(file, PICTURE_UNREADABLE, str(error))
 
 
@@ -56,7 +57,7 @@ def load_values(place: Location, file: str, channels: int) -> NDArray[Any] | Rej
         values = pixel_values(place.read())
     except _NO_FILE as error:
         return Rejected(file, MASK_UNREADABLE, _line(error))
-    except UnreadablePicture as error:
+    except (UnreadablePicture, FileTooLarge) as error:
         return Rejected(file, MASK_UNREADABLE, str(error))
     return checked_values(values, file, channels)
 

@@ -74,7 +74,7 @@ def annotated_rle(segmentation: Any, height: int, width: int) -> Rle:
 
 
 def _from_run_lengths(segmentation: dict[str, Any], height: int, width: int) -> Rle:
-    counts, size = segmentation.get("counts"), segmentation.get("size")
+    counts, size, pixels = segmentation.get("counts"), segmentation.get("size"), height * width
     if size != [height, width]:
         raise AnotherSize(f"its run lengths have size {size}, its picture {[height, width]}")
     if isinstance(counts, str):
@@ -82,19 +82,35 @@ def _from_run_lengths(segmentation: dict[str, Any], height: int, width: int) -> 
             encoded = counts.encode("ascii")
         except UnicodeEncodeError as error:
             raise BrokenMask("its run lengths hold characters that are none of COCO's") from error
-        _check_run_lengths(decompressed(encoded).tolist(), height * width)
-        return {"size": size, "counts": encoded}
+        check_compressed(encoded, pixels)
+        return {"size": [height, width], "counts": encoded}
     if not isinstance(counts, list) or not all(type(run) is int for run in counts):
         raise BrokenMask("its run lengths are neither a text nor whole numbers")
-    _check_run_lengths(counts, height * width)
-    rle: Rle = coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
+    if any(not 0 <= run <= pixels for run in counts):
+        raise BrokenMask(f"a run length is not between 0 and its {pixels} pixels")
+    _check_sum(np.asarray(counts, dtype=np.int64), pixels)
+    sound = {"size": [height, width], "counts": counts}
+    rle: Rle = coco_mask.frPyObjects(sound, height, width)
     return rle
 
 
-def _check_run_lengths(runs: list[int], pixels: int) -> None:
-    # pycocotools does not check: a sum too small leaves memory undefined when decoded.
-    if any(run < 0 for run in runs) or sum(runs) != pixels:
-        raise BrokenMask(f"its run lengths sum to {sum(runs)}, not to {pixels} pixels")
+def check_compressed(counts: bytes, pixels: int) -> None:
+    """Refuse a compressed text that does not describe a mask of so many pixels.
+
+    pycocotools does not check: what a sum too small leaves out of a decoded mask is undefined.
+
+    Raises:
+        BrokenMask: it does not.
+    """
+    runs = decompressed(counts)
+    if runs.min() < 0 or runs.max() > pixels:
+        raise BrokenMask(f"a run length is not between 0 and its {pixels} pixels")
+    _check_sum(runs, pixels)
+
+
+def _check_sum(runs: NDArray[np.int64], pixels: int) -> None:
+    if runs.sum() != pixels:
+        raise BrokenMask(f"its run lengths sum to {runs.sum()}, not to {pixels} pixels")
 
 
 def decompressed(counts: bytes) -> NDArray[np.int64]:
@@ -148,7 +164,10 @@ def _corners(polygon: Any) -> NDArray[np.float64]:
         or not all(type(number) in (int, float) for number in polygon)
     ):
         raise BrokenMask("its polygon is no list of x, y, x, y, …")
-    return np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+    try:
+        return np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+    except OverflowError as error:  # JSON's whole numbers have no bound
+        raise BrokenMask("a corner of its polygon lies far outside its picture") from error
 
 
 def _touches(corners: NDArray[np.float64], height: int, width: int) -> bool:

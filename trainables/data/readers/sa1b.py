@@ -1,6 +1,5 @@
 """SA-1B's layout: `NAME.jpg` with `NAME.json` beside it, in one folder or in folders below it."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from trainables.data.readers.loading import PICTURES, load_picture, picture_of_a
 from trainables.data.readers.masks import AnotherSize, BrokenMask, NoMask, annotated_rle
 from trainables.data.readers.pairing import several_of_a_name
 from trainables.data.storage import Location
+from trainables.json_text import parse_json
 
 LAYOUT = "sa_NUMBER.jpg with sa_NUMBER.json beside it"
 CATEGORY = "object"
@@ -105,7 +105,7 @@ def read(
 
 def _parsed(content: bytes) -> tuple[tuple[int, int], list[Any]]:
     """The picture's (height, width), and the annotations."""
-    found = json.loads(content)
+    found = parse_json(content)
     size = (found["image"]["height"], found["image"]["width"])
     if not isinstance(found["annotations"], list):
         raise TypeError('its "annotations" are no list')
