@@ -26,7 +26,7 @@ from automl.tables import (
     reach_table,
     splits_table,
 )
-from search_spaces.addresses import shown
+from search_spaces import addresses
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
 
@@ -125,7 +125,7 @@ def prepare(
         shown.append(left_out_table(summary))
     if summary.pictures_per_second is not None:
         shown.append(f"{summary.pictures_per_second:.1f} pictures per second")
-    _show(as_json, {"output": shown(to), **summary.to_dict()}, *shown)
+    _show(as_json, {"output": addresses.shown(to), **summary.to_dict()}, *shown)
 
 
 def profile(
@@ -277,7 +277,9 @@ def where_to_look(study: Study) -> str:
     """Where the result of a study is to be seen, a line each."""
     lines = [f"Report: {study.output / 'report.html'}"]
     if not study.tracking_uri.startswith("http"):
-        lines.append(f"Compare: mlflow ui --backend-store-uri {shown(study.tracking_uri)}")
+        lines.append(
+            f"Compare: mlflow ui --backend-store-uri {addresses.shown(study.tracking_uri)}"
+        )
     if link := study.subnets_link():
         lines.append(f"Subnets: {link}")
     return "\n".join(lines)

@@ -8,7 +8,8 @@ from mlflow_server import free_port, mlflow_server
 from rich.console import Console
 from test_report import DESIGN, EVALUATED, FRONT, IMPORTANCE, PARENT
 
-from automl.cli import main, where_to_look
+from automl.cli import main
+from automl.commands import where_to_look
 from automl.config import StudyConfig, check_config, load_config
 from automl.output import check_output, claim_output, data_source, read_config
 from automl.report import report_page
@@ -109,7 +110,7 @@ def test_a_library_s_own_error_quotes_no_secret(monkeypatch, capsys):
         except OSError as error:
             raise RuntimeError(f"gave up on {STORE}") from error
 
-    monkeypatch.setattr("automl.cli.load_config", broken)
+    monkeypatch.setattr("automl.commands.load_config", broken)
     assert main(["profile"]) == 1
     said = capsys.readouterr().err
     assert "RuntimeError: gave up on postgresql://db.lan/mlflow" in said
@@ -151,7 +152,7 @@ def test_an_mlflow_server_s_password_is_in_no_run_link_or_output(tmp_path, monke
         tracking.log_metrics({"value": 1.0})
         tracking._client.set_terminated(tracking._study_run())
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == SECRET
-        found = tracking._find("study", config.key)
+        found = tracking._runs.find("study", config.key)
         assert found is not None
         assert quiet(json.dumps(found.to_dictionary()))
         assert found.data.params["data"] == shown(DATA)

@@ -40,7 +40,7 @@ from mlflow.models import validate_schema
 from PIL import Image
 from tiny import CONFIG, SPACE, tiny_sam
 
-from automl import output, serving, tracking
+from automl import logged_model, output, serving
 from automl.cli import QUICK_START
 from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
@@ -118,7 +118,7 @@ class Registered:
         self._model.load_context(SimpleNamespace(artifacts={"subnet": str(folder)}))
 
     def predict(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        validate_schema(rows, tracking.SIGNATURE.inputs)
+        validate_schema(rows, logged_model.SIGNATURE.inputs)
         return self._model.predict(None, pd.DataFrame(rows))
 
 
