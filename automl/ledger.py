@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("failure", pa.string()),  # why it could not be evaluated; null where it was
     ]
 )
+IDENTITY = ("subnet", "design", "weights", "split", "pictures")
 Row = dict[str, Any]
 
 
@@ -54,7 +55,7 @@ class DamagedError(InputError):
 
 def row_identity(row: Row) -> tuple[Any, ...]:
     """What makes an evaluation the same as another."""
-    return tuple(row[name] for name in ("subnet", "design", "weights", "split", "pictures"))
+    return tuple(row[name] for name in IDENTITY)
 
 
 def write_rows(rows: Iterable[Row], path: Path, schema: pa.Schema = SCHEMA) -> None:
@@ -76,8 +77,8 @@ def read_rows(path: Path) -> list[Row]:
         return []
     try:
         rows: list[Row] = pq.read_table(path, page_checksum_verification=True).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedError(f"{path} is damaged: {error}") from error
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     return rows
 
 
@@ -109,6 +110,19 @@ def heads_share(row: Row, full_heads: Sequence[int]) -> float:
         return 1.0
     kept = zip(row["layers"], row["heads"], strict=True)
     return fmean(heads / full_heads[layer] for layer, heads in kept)
+
+
+def _evaluations(path: Path) -> list[Row]:
+    """Rows of a part of the ledger.
+
+    Raises:
+        DamagedError: it is not as it was written, or another table.
+    """
+    rows = read_rows(path)
+    missing = [name for name in IDENTITY if rows and name not in rows[0]]
+    if missing:
+        raise DamagedError(f"{path} is no ledger: it has no column {missing[0]!r}")
+    return rows
 
 
 class Ledger:
@@ -163,9 +177,9 @@ class Ledger:
 
     def _last_good(self, say: Callable[[str], None]) -> list[Row]:
         try:
-            return read_rows(self.path)
+            return _evaluations(self.path)
         except DamagedError as error:
-            rows = read_rows(self._before)
+            rows = _evaluations(self._before)
             say(f"{error}; the ledger goes on from the {len(rows)} rows before it")
             write_rows(rows, self.path)
             return rows

@@ -87,7 +87,7 @@ def report_page(
     page: str = environment.get_template("report.html.j2").render(
         charts={name: chart for name, chart in charts.items() if chart},
         # Code of ours; "</script" within it would end the element that holds it.
-        browser_code=Markup(browser_code().replace("</script", "<\\/script")),
+        browser_code=Markup(browser_code().replace("</script", "<\\/script")),  # noqa: S704
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         mlp_share=mlp_share,

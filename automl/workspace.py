@@ -86,7 +86,7 @@ class Workspace:
         Raises:
             InputError: what is given is no key, but leads elsewhere.
         """
-        if Path(key).name != key:
+        if Path(key).name != key or key in ("", ".."):
             raise InputError(
                 f"--subnet: {key!r} is no key of a subnet; {self.root}/subnets has them"
             )

@@ -1,11 +1,16 @@
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from mlflow.cli import cli as mlflow_commands
+from ray.scripts.scripts import start as ray_start
 
-from automl.cluster import shut_others_out
+from automl.cli import PROJECT
+from automl.cluster import join, shut_others_out
 
 OWNER = """
 import ray, subprocess, sys
@@ -80,3 +85,20 @@ def test_what_the_environment_says_of_tokens_is_kept(
     before = dict(os.environ)
     shut_others_out()
     assert dict(os.environ) == before
+
+
+def test_pages_are_for_this_machine_alone_unless_told_otherwise() -> None:
+    def default(command: click.Command, option: str) -> object:
+        return next(p.default for p in command.params if option in p.opts)
+
+    ui = mlflow_commands.get_command(click.Context(mlflow_commands), "ui")
+    assert ui is not None
+    loopback = ("127.0.0.1", "localhost")
+    assert default(ray_start, "--dashboard-host") in loopback
+    assert default(ui, "--host") in (*loopback, None)
+    yamls = [PROJECT / "ray_cluster.yaml", *(PROJECT / "configs" / "clusters").glob("*.yaml")]
+    for path in yamls:
+        # Ray's own commands for AWS have the dashboard listen everywhere.
+        assert "head_start_ray_commands:" in path.read_text(), path
+        assert "--dashboard-host" not in path.read_text(), path
+    assert "include_dashboard=False" in inspect.getsource(join)

@@ -168,3 +168,55 @@ def test_latency_has_a_chart_where_it_was_predicted() -> None:
     )
     assert 'id="latency"' in text
     assert "latency" in charts_of(text)
+
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror='alert(1)'>\"&{{ 7 * 7 }}"
+
+
+class Attributes(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.update(name for name, _ in attrs)
+
+
+def test_what_comes_from_data_is_text_on_the_page() -> None:
+    def page(evil: str) -> str:
+        config = StudyConfig.model_validate(
+            {"data": f"/data/{evil}", "tracking": {"experiment": evil, "uri": f"sqlite:///{evil}"}}
+        )
+        own = [(f"score{evil}", 0.5)]
+        final = {"metrics_val": own, "metrics_test": own}
+        front = [{**row, **final, "subnet": f"{row['subnet']}{evil}"} for row in FRONT]
+        evaluated = [{**row, **final, "subnet": f"{row['subnet']}{evil}"} for row in EVALUATED]
+        designs = [{**DESIGN, "design": evil, "metric": evil, "failure": evil or None}]
+        importance = [{**row, "attention": evil} for row in IMPORTANCE]
+        gallery = [{**row, "subnet": f"aaaa{evil}"} for row in GALLERY]
+        parent = {**PARENT, **final}
+        return report_page(
+            f"study{evil}", front, parent, designs, importance, evaluated, gallery, config, evil
+        )
+
+    pages = [page(EVIL), page("")]
+    seen = [(Page(), Attributes()), (Page(), Attributes())]
+    for text, parsers in zip(pages, seen, strict=True):
+        for parser in parsers:
+            parser.feed(text)
+    assert seen[0][0].tags == seen[1][0].tags
+    assert seen[0][1].names == seen[1][1].names
+    assert "{{ 7 * 7 }}" in pages[0].partition("</h1>")[0]
+    # As JSON it comes back as it was.
+    element = re.compile(r'<script type="application/json" id="charts">(.*?)</script>', re.S)
+    charts = element.search(pages[0])
+    assert charts is not None
+    labels = {row["subnet"] for row in _rows(json.loads(charts[1])) if "subnet" in row}
+    assert f"aaaa{EVIL}" in labels
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    """Every object within a value of JSON's kinds."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    own = [value] if isinstance(value, dict) else []
+    return [*own, *(row for part in inner for row in _rows(part))]

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 """The formats that are read. Pillow knows more, and for one of them, EPS, runs another program."""
 MOST_PIXELS = 178_956_970
 """Pixels of a picture, 13377×13377, as far as Pillow goes: a small file may claim any number."""
@@ -74,10 +74,12 @@ def count_frames(picture: Image.Image) -> int:
         UnreadablePicture: there are too many.
         Exception: Pillow's, of any kind.
     """
-    try:
-        picture.seek(MOST_PAGES)
-    except EOFError:  # as it should be; on the way all were counted
-        return int(getattr(picture, "n_frames", 1))
+    # Not by `n_frames`, which looks at any number of them.
+    for frame in range(1, MOST_PAGES + 1):
+        try:
+            picture.seek(frame)
+        except EOFError:
+            return frame
     raise UnreadablePicture(f"it has more than {MOST_PAGES:,} pages")
 
 

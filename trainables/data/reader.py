@@ -158,5 +158,7 @@ class Reader(Protocol):
 
 def object_id(picture: str, annotation: int | str) -> int:
     """An object's id from its picture's id and what names it there; 63 bits."""
-    digest = hashlib.blake2b(f"{picture}/{annotation}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{picture}/{annotation}".encode("utf-8", "surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -5,6 +5,7 @@ A folder holds `model.safetensors` and `subnet.json`; nothing is pickled.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,8 @@ from trainables.sam.segment_anything_import import Sam
 from trainables.sam.units import copy_first
 
 FORMAT = 1
+LARGEST = 1 << 14
+"""Of the sizes in `subnet.json`; those of the largest SAM end at 5120."""
 
 
 @torch.no_grad()
@@ -86,13 +89,31 @@ def load_subnet(folder: str | Path) -> Sam:
         description = parse_table((folder / "subnet.json").read_bytes())
         if description["format"] != FORMAT:
             raise ValueError(f"format is {description['format']}, not {FORMAT}")
+        _check_sizes(description)
         config = EncoderConfig.from_dict(description["parent_encoder"])
         sam = build_sam(config.reduced(Subnet.from_dict(description)))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / 'subnet.json'} describes no subnet: {error}") from error
+    except Exception as error:  # sizes that fit no encoder raise nearly anything
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{folder / 'subnet.json'} describes no subnet: {reason}") from error
     try:
         sam.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / 'model.safetensors'} is not this subnet: {reason}") from error
     return sam
+
+
+def _check_sizes(described: Any) -> None:
+    """Refuse sizes that would fill the memory before the weights are looked at.
+
+    Raises:
+        ValueError: there is one.
+    """
+    inner = described.values() if isinstance(described, dict) else described
+    if isinstance(inner, int | float) and not inner <= LARGEST:
+        raise ValueError(f"a size of {inner}; at most {LARGEST} is read")
+    if isinstance(described, dict | list):
+        if len(described) > LARGEST:
+            raise ValueError(f"a list of {len(described)}; at most {LARGEST} is read")
+        for value in inner:
+            _check_sizes(value)

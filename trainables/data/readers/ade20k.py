@@ -160,7 +160,8 @@ def _names_of_full(folder: Location, file: str) -> Mapping[int, str] | Rejected:
 
 
 def _first(synonyms: str) -> str:
-    return synonyms.partition(",")[0].strip()
+    # JSON's texts may hold half a character.
+    return synonyms.partition(",")[0].strip().encode("utf-8", "replace").decode()
 
 
 def _parts_of_classes(values: NDArray[np.int64]) -> Masks:

@@ -7,6 +7,7 @@ from typing import Any
 
 import ijson
 
+from trainables.data.json_depth import DEEPEST, Depth
 from trainables.data.storage import Location
 
 CHUNK = 1 << 16
@@ -65,8 +66,6 @@ def parse(file: Location) -> CocoFile:
         seen.add(section)
         try:
             _ADD[section](found, entry)
-        except RecursionError:
-            found.mistakes.append(f"an entry of {section!r} is wrong: it is nested too deep")
         except (KeyError, TypeError, ValueError) as error:
             what = f"has no {error}" if isinstance(error, KeyError) else f"is wrong: {error}"
             found.mistakes.append(f"an entry of {section!r} {what}")
@@ -89,7 +88,7 @@ def looks_like_coco(file: Location) -> bool:
                 if (prefix, event) == ("", "map_key") and value in {"image", *_ADD}:
                     return bool(value != "image")
             del events[:]
-    except ijson.JSONError:
+    except (ijson.JSONError, BrokenJson):
         return False
     return False
 
@@ -110,14 +109,19 @@ def _entries(file: Location) -> Iterator[tuple[str, Any]]:
                 del entries[:]
         for parser in parsers:
             parser.close()
+    except BrokenJson:
+        raise
     except (ijson.JSONError, ValueError) as error:  # of a text, of a number
         # yajl draws an arrow under an excerpt on further lines
         raise BrokenJson(str(error.args[0]).splitlines()[0].strip("b'\"")) from error
 
 
 def _chunks(file: Location, limit: int | None = None) -> Iterator[bytes]:
+    depth = Depth()
     with file.open() as opened:
         while (limit is None or opened.tell() < limit) and (chunk := opened.read(CHUNK)):
+            if depth.deepest(chunk) > DEEPEST:
+                raise BrokenJson(f"it is nested more than {DEEPEST} deep")
             yield chunk
 
 
