@@ -1,7 +1,10 @@
 """The Triton kernel, run on the CPU by Triton's interpreter."""
 
+import os
+import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,6 +111,41 @@ def test_gradients_reach_pictures_and_weights(interpreter: None) -> None:
     wanted = torch.autograd.grad(F.conv2d(*tensors).square().sum(), tensors)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from trainables.convolution.kernel import im2win_kernel as kernel
+
+for dtype, precision, last, capability in (("fp32", "tf32", True, 90), ("bf16", "ieee", False, 80)):
+    options = {
+        "CHANNELS_LAST": last, "DILATED": False, "HAS_BIAS": True, "WIDEN": False,
+        "PRECISION": precision, "FILTERS": 64, "WINDOWS": 64, "DEPTH": 32,
+    }
+    pointers = ("windows", "filters", "bias", "output")
+    types = {
+        name: f"*{dtype}" if name in pointers else "constexpr" if name in options else "i32"
+        for name in kernel.arg_names
+    }
+    source = ASTSource(kernel, types, options)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    assert compiled.asm["cubin"]
+    print("wgmma" in compiled.asm["ptx"], "mma.sync" in compiled.asm["ptx"])
+"""
+
+
+def test_it_compiles_to_tensor_cores_products(tmp_path: Path) -> None:
+    """Triton needs no GPU for that: TF32 for Hopper, bfloat16 for Ampere."""
+    pytest.importorskip("triton", reason="Triton is not installed (the extra `triton`)")
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True False", "False True"]
 
 
 def test_what_the_kernel_does_not_take_is_said(interpreter: None) -> None:

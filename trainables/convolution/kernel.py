@@ -39,6 +39,7 @@ def im2win_kernel(  # type: ignore[no-untyped-def]
     o_row,
     o_column,
     CHANNELS_LAST: tl.constexpr,
+    DILATED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     WIDEN: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -63,6 +64,7 @@ def im2win_kernel(  # type: ignore[no-untyped-def]
         out_width: Wo.
         column_step: columns from one window to the next, the stride.
         column_dilation: columns from one of a window to its next.
+        DILATED: whether column_dilation is more than 1.
         WIDEN: multiply in float32, whatever the type; exact for 16 bits.
     """
     group = tl.program_id(2)
@@ -80,15 +82,21 @@ def im2win_kernel(  # type: ignore[no-untyped-def]
     for start in range(0, depth, DEPTH):
         d = start + tl.arange(0, DEPTH)
         in_depth = d < depth
-        if CHANNELS_LAST:
-            c = d % channels
-            u = (d // channels) % kernel_height
-            v = d // (channels * kernel_height)
+        if not DILATED and CHANNELS_LAST:
+            inside = d  # a window is one run
+        elif not DILATED:
+            of_channel = kernel_height * kernel_width
+            inside = (d // of_channel).to(tl.int64) * w_channel + d % of_channel
         else:
-            u = d % kernel_height
-            v = (d // kernel_height) % kernel_width
-            c = d // (kernel_height * kernel_width)
-        inside = c.to(tl.int64) * w_channel + v * column_dilation * w_column + u * w_unrolled
+            if CHANNELS_LAST:
+                c = d % channels
+                u = (d // channels) % kernel_height
+                v = d // (channels * kernel_height)
+            else:
+                u = d % kernel_height
+                v = (d // kernel_height) % kernel_width
+                c = d // (kernel_height * kernel_width)
+            inside = c.to(tl.int64) * w_channel + v * column_dilation * w_column + u * w_unrolled
         left = tl.load(
             filters + filter_rows[:, None] + d[None, :],
             mask=in_filters[:, None] & in_depth[None, :],

@@ -96,6 +96,7 @@ def multiply_windows(
             *_window_strides(windows, shape, plan),
             *output.stride(),
             CHANNELS_LAST=plan.layout == "nhwc",
+            DILATED=shape.dilation[1] > 1,
             HAS_BIAS=bias is not None,
             # Triton's interpreter multiplies bfloat16 as if its bits were whole numbers.
             WIDEN=output.dtype == torch.bfloat16 and not output.is_cuda,
