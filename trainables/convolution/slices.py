@@ -28,6 +28,9 @@ from torch.nn import functional as F
 from trainables.convolution.plan import ConvPlan, Layout
 from trainables.convolution.shape import ConvShape
 
+PIECE_BYTES = 1 << 20
+"""Of filters that are put in order at a time, where not all are at once."""
+
 
 @dataclass(frozen=True)
 class Product:
@@ -77,6 +80,34 @@ class Block:
         return self.pictures[1] - self.pictures[0], self.rows[1] - self.rows[0]
 
 
+@dataclass(frozen=True)
+class Filters:
+    """A convolution's filters in the order of the windows, as a whole or as they are needed.
+
+    Args:
+        split: [G, K / G, C / G, kh, kw], a view of the weight.
+        layout: of the windows.
+        whole: all of them [G, K / G, kh, n] in order; None: they are put in order piece by piece.
+    """
+
+    split: Tensor
+    layout: Layout
+    whole: Tensor | None
+
+    def pieces(self, group: int, product: Product) -> Iterator[tuple[int, Tensor]]:
+        """The first filter of each piece, and the piece [filters, depth of the product]."""
+        rows = slice(product.first, product.last)
+        if self.whole is not None:
+            yield 0, self.whole[group, :, rows].flatten(1)
+            return
+        of_group, channels, _, width = self.split.shape[1:]
+        depth = channels * width * (product.last - product.first)
+        count = max(1, PIECE_BYTES // (depth * self.split.element_size()))
+        for first in range(0, of_group, count):
+            piece = self.split[group, first : first + count, :, rows]
+            yield first, _in_order(piece, self.layout).flatten(1)
+
+
 def slicing_of(kernel: int, stride: int, dilation: int) -> Slicing:
     """The fewest products: filter row u begins at q = u·d ÷ s with the remainder r."""
     places = [divmod(u * dilation, stride) for u in range(kernel)]
@@ -115,30 +146,34 @@ def conv2d_by_slices(
         shape = shape.transposed
     pictures, weight, target = views
     slicing = slicing_of(shape.kernel[0], shape.stride[0], shape.dilation[0])
-    filters = filter_rows(weight, shape, plan.layout)
     buffer = windows_buffer(pictures, shape, slicing, plan)
+    filters = filters_of(weight, buffer, shape, plan.layout)
     scratch: Tensor | None = None
     for block in blocks_of(shape, slicing, plan, pictures.element_size()):
         fill_windows(buffer, pictures, block, shape, slicing, plan.layout)
         sums = _in_place(target, block)
         if sums is not None:
-            multiply(sums, filters, buffer, bias, block, shape, slicing, plan.layout)
+            multiply(sums, filters, buffer, bias, block, shape, slicing)
             continue
         if scratch is None:  # the first block is the largest
             scratch = target.new_empty(shape.filters * _columns(shape, block))
         sums = _apart(scratch, target, _columns(shape, block))
-        multiply(sums, filters, buffer, bias, block, shape, slicing, plan.layout)
+        multiply(sums, filters, buffer, bias, block, shape, slicing)
         (count, rows), part = block.counts, target[slice(*block.pictures), :, slice(*block.rows)]
         part.copy_(sums.unflatten(1, (rows, count, -1)).permute(2, 0, 1, 3))
     return output
 
 
-def filter_rows(weight: Tensor, shape: ConvShape, layout: Layout) -> Tensor:
-    """Filters [groups, K / groups, kh · n], one row's n numbers in the order of the windows."""
-    split = weight.unflatten(0, (shape.groups, -1))
-    order = (0, 1, 3, 2, 4) if layout == "nchw" else (0, 1, 3, 4, 2)
-    ordered: Tensor = split.permute(order).flatten(2).contiguous()
-    return ordered
+def filters_of(weight: Tensor, buffer: Tensor, shape: ConvShape, layout: Layout) -> Filters:
+    """Filters put in order at once where they and the buffer are together smaller than im2col's.
+
+    Else, with few small pictures, they would be all that was saved. With the layout `nhwc`, a
+    weight that is stored with channels last is in order as it is.
+    """
+    split: Tensor = weight.unflatten(0, (shape.groups, -1))
+    columns = shape.macs // shape.filters * shape.groups
+    whole = weight.numel() + buffer.numel() <= columns
+    return Filters(split, layout, _in_order(split, layout).flatten(3) if whole else None)
 
 
 def blocks_of(
@@ -150,14 +185,18 @@ def blocks_of(
     fit = plan.block_kib * 1024 // (row * element_size) if plan.block_kib else None
     whole = height + slicing.halo
     if fit is None or fit >= whole:
-        count, rows = shape.batch if fit is None else fit // whole, height
+        count, rows = shape.batch if fit is None else min(fit // whole, shape.batch), height
     else:
-        rows = max(1, fit - slicing.halo)
-        rows = -(-height // -(-height // rows))  # as even as they can be
-        count = 1
-    for n in range(0, shape.batch, max(count, 1)):
+        count, rows = 1, max(1, fit - slicing.halo)
+    count, rows = _evenly(shape.batch, max(1, count)), _evenly(height, rows)
+    for n in range(0, shape.batch, count):
         for h in range(0, height, rows):
             yield Block((n, min(n + count, shape.batch)), (h, min(h + rows, height)))
+
+
+def _evenly(total: int, most: int) -> int:
+    """How many at a time, so that all blocks but the last are alike and that one nearly so."""
+    return -(-total // -(-total // most)) if total else 1
 
 
 def windows_buffer(pictures: Tensor, shape: ConvShape, slicing: Slicing, plan: ConvPlan) -> Tensor:
@@ -206,42 +245,41 @@ def fill_windows(
 
 def multiply(
     place: Tensor,
-    filters: Tensor,
+    filters: Filters,
     buffer: Tensor,
     bias: Tensor | None,
     block: Block,
     shape: ConvShape,
     slicing: Slicing,
-    layout: Layout,
 ) -> None:
     """Add up a block's products in `place`: [K, columns], one of whose strides is 1."""
-    of_group, of_row = shape.filters // shape.groups, filters.shape[2] // shape.kernel[0]
+    of_group = shape.filters // shape.groups
+    of_row = shape.channels // shape.groups * shape.kernel[1]
     columns = _columns(shape, block)
     in_row = columns // block.counts[1]
     depth = len(slicing.remainders) * of_row
     across = in_row * (block.counts[1] + slicing.halo)
     every = buffer[: shape.groups * depth * across]
-    if layout == "nchw":
+    if filters.layout == "nchw":
         windows = every.view(shape.groups, depth, across)
     else:
         windows = every.view(shape.groups, across, depth).transpose(1, 2)
     for group in range(shape.groups):
-        own = slice(group * of_group, (group + 1) * of_group)
-        sums = place[own]
-        for i, product in enumerate(slicing.products):
-            left = filters[group, :, product.first * of_row : product.last * of_row]
-            taken = product.last - product.first
-            right = windows[
-                group,
-                product.slot * of_row : (product.slot + taken) * of_row,
-                product.start * in_row : product.start * in_row + columns,
-            ]
-            if i:
-                torch.addmm(sums, left, right, out=sums)
-            elif bias is None:
-                torch.mm(left, right, out=sums)
-            else:
-                torch.addmm(bias[own, None], left, right, out=sums)
+        for product in slicing.products:
+            depth_of = product.slot * of_row, (product.slot + product.last - product.first) * of_row
+            across_of = product.start * in_row, product.start * in_row + columns
+            right = windows[group, slice(*depth_of), slice(*across_of)]
+            for first, left in filters.pieces(group, product):
+                begin = group * of_group + first
+                own = slice(begin, begin + len(left))
+                sums = place[own]
+                if product.first:
+                    torch.addmm(sums, left, right, out=sums)
+                elif bias is None:
+                    torch.mm(left, right, out=sums)
+                else:
+                    torch.addmm(bias[own, None], left, right, out=sums)
+                del left  # before the next piece is made
 
 
 def empty_output(pictures: Tensor, shape: ConvShape) -> Tensor:
@@ -254,6 +292,11 @@ def empty_output(pictures: Tensor, shape: ConvShape) -> Tensor:
         device=pictures.device,
         memory_format=torch.channels_last if last else torch.contiguous_format,
     )
+
+
+def _in_order(filters: Tensor, layout: Layout) -> Tensor:
+    """[…, C, kh, kw] to […, kh, C, kw] or […, kh, kw, C]: a row's numbers as windows have them."""
+    return filters.transpose(-3, -2) if layout == "nchw" else filters.movedim(-3, -1)
 
 
 def _in_place(target: Tensor, block: Block) -> Tensor | None:
