@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from search_spaces.conv_plan import PYTORCH, ConvPlan, Tiles, default_plan
+from search_spaces.conv_shape import ConvShape
 from trainables.clock import clock_of
 from trainables.convolution.functional import convolve
 from trainables.convolution.kernel_launch import multiply_windows
 from trainables.convolution.layers import LAYERS, paper_layer
-from trainables.convolution.plan import PYTORCH, ConvPlan, Tiles, default_plan
-from trainables.convolution.shape import ConvShape
 from trainables.convolution.slices import (
     blocks_of,
     empty_output,

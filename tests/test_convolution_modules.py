@@ -7,8 +7,8 @@ from tiny import random_tensor
 from torch import nn
 
 from search_spaces import InputError
+from search_spaces.conv_plan import ConvPlan
 from trainables.convolution.modules import Im2winConv2d, swap_convolutions
-from trainables.convolution.plan import ConvPlan
 from trainables.sam.segment_anything_import import Sam
 
 

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from search_spaces import InputError
+from search_spaces.conv_plan import ConvPlan, Tiles
+from search_spaces.conv_shape import ConvShape
 from trainables.convolution.functional import conv2d, convolve
 from trainables.convolution.kernel_launch import triton_missing
-from trainables.convolution.plan import ConvPlan, Tiles
-from trainables.convolution.shape import ConvShape
 
 SMALL = Tiles(filters=16, windows=32, depth=16)
 SHAPES = {

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from search_spaces.conv_plan import PYTORCH, ConvPlan, default_plan, shares_windows
+from search_spaces.conv_shape import ConvShape
 from search_spaces.errors import InputError
-from trainables.convolution.plan import PYTORCH, ConvPlan, default_plan, shares_windows
-from trainables.convolution.shape import ConvShape, shape_of
+from trainables.convolution.shape import shape_of
 from trainables.convolution.slices import conv2d_by_slices
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from search_spaces.conv_plan import ConvPlan
+from search_spaces.conv_shape import ConvShape
 from search_spaces.errors import InputError
-from trainables.convolution.plan import ConvPlan
-from trainables.convolution.shape import ConvShape
 from trainables.convolution.slices import empty_output
 from trainables.convolution.transform import im2win, im2win_filters
 

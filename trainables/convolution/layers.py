@@ -1,6 +1,6 @@
 """The twelve layers that im2win's authors measure (arXiv 2306.14320 and 2306.14316)."""
 
-from trainables.convolution.shape import ConvShape
+from search_spaces.conv_shape import ConvShape
 
 _SIDES = {
     "conv1": (3, 227, 96, 11, 4),

@@ -7,9 +7,9 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.conv_plan import ConvPlan
 from search_spaces.errors import InputError
 from trainables.convolution.functional import conv2d
-from trainables.convolution.plan import ConvPlan
 
 Model = TypeVar("Model", bound=nn.Module)
 

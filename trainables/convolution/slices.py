@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.convolution.plan import ConvPlan, Layout
-from trainables.convolution.shape import ConvShape
+from search_spaces.conv_plan import ConvPlan, Layout
+from search_spaces.conv_shape import ConvShape
 
 PIECE_BYTES = 1 << 20
 """Of filters that are put in order at a time, where not all are at once."""

@@ -15,8 +15,8 @@ Lu, Chu, Liu: Im2win (arXiv 2306.14320); Lu, Chu, Guo, Liu: Im2win on GPU (arXiv
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.convolution.plan import Layout
-from trainables.convolution.shape import ConvShape
+from search_spaces.conv_plan import Layout
+from search_spaces.conv_shape import ConvShape
 
 
 def im2win(pictures: Tensor, shape: ConvShape, layout: Layout = "nchw") -> Tensor:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
+from search_spaces.conv_shape import ConvShape
 from search_spaces.errors import InputError
-from trainables.convolution.shape import ConvShape
 
 Method = Literal["slices", "triton", "torch"]
 Layout = Literal["nchw", "nhwc"]
