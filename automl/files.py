@@ -2,15 +2,28 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place to write a file, which takes its own where nothing fails; else nothing is left."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text file; the folder must exist."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(text)
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -21,6 +34,5 @@ def write_json(value: Any, path: Path) -> None:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file; the folder of the target must exist."""
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with written_whole(target) as temporary:
+        shutil.copyfile(source, temporary)

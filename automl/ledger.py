@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from automl.files import written_whole
 from search_spaces.errors import InputError
+from trainables.checksums import UNSEALED, is_footer_sound, seal_footer
 
 SCHEMA = pa.schema(
     [
@@ -61,10 +63,10 @@ def row_identity(row: Row) -> tuple[Any, ...]:
 def write_rows(rows: Iterable[Row], path: Path, schema: pa.Schema = SCHEMA) -> None:
     """Write a table with checksums; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    pq.write_table(table, temporary, write_page_checksum=True)
-    temporary.replace(path)
+    table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(UNSEALED))
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
+        seal_footer(temporary)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -79,6 +81,8 @@ def read_rows(path: Path) -> list[Row]:
         rows: list[Row] = pq.read_table(path, page_checksum_verification=True).to_pylist()
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise DamagedError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if not is_footer_sound(path):
+        raise DamagedError(f"{path} is damaged: its footer is not as it was written")
     return rows
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from automl.config import StudyConfig
-from automl.ledger import write_rows
+from automl.ledger import read_rows, write_rows
 from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design
 from search_spaces.errors import InputError
@@ -156,8 +155,7 @@ class Workspace:
 
     def importance(self) -> list[dict[str, Any]]:
         """Rows of `importance.parquet`, one a layer."""
-        rows: list[dict[str, Any]] = pq.read_table(self.root / "importance.parquet").to_pylist()
-        return rows
+        return read_rows(self.root / "importance.parquet")
 
     def write_importance(
         self, worth: Sequence[LayerWorth], scores: dict[str, list[torch.Tensor]], design: Design

@@ -115,6 +115,19 @@ def test_where_a_checkpoint_is_damaged_the_one_before_it_is_taken(whole, tmp_pat
     assert sound_checkpoint(newest, said.append) is None
 
 
+def test_of_checkpoints_that_a_clock_has_named_that_of_most_steps_is_taken(whole, tmp_path):
+    _, reports = whole
+    # The clock was put back an hour before the last two.
+    for step, hour in ((2, "15"), (4, "14"), (5, "14.1")):
+        shutil.copytree(reports.checkpoints[step], tmp_path / f"checkpoint_{hour}")
+    newest = tmp_path / "checkpoint_14.1"
+    (newest / WEIGHTS).unlink()
+    said = []
+    assert sound_checkpoint(newest, said.append) == tmp_path / "checkpoint_14"
+    (tmp_path / "checkpoint_14" / STATE).unlink()
+    assert sound_checkpoint(newest, said.append) == tmp_path / "checkpoint_15"
+
+
 def test_neither_checkpoints_nor_the_global_generator_change_the_training(train, whole):
     supernet, _ = whole
     again = Supernet(tiny_sam())

@@ -159,7 +159,8 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimiser, space, step and checksums into a folder."""
     save_state_dict(supernet.sam.state_dict(), folder / WEIGHTS, torch.float32)
-    torch.save(optimiser.state_dict(), folder / OPTIMISER)
+    with (folder / OPTIMISER).open("wb") as file:  # torch itself does not say that a disk is full
+        torch.save(optimiser.state_dict(), file)
     state = {"step": step, "space": space.to_dict(), "space_key": space.key}
     (folder / STATE).write_text(json.dumps(state, indent=2) + "\n")
     write_checksums(folder)
@@ -169,16 +170,24 @@ def sound_checkpoint(newest: Path, say: Callable[[str], None]) -> Path | None:
     """The newest checkpoint that is not damaged; None where none is left.
 
     Args:
-        newest: a folder; older ones stand beside it and come before it by name.
+        newest: a folder; others stand beside it. Of them that of most steps comes first: the time
+            in their names is of a clock, which may have jumped.
         say: told of each one that is damaged.
     """
-    older = (f for f in newest.parent.glob("checkpoint_*") if f.is_dir() and f.name < newest.name)
-    for folder in (newest, *sorted(older, reverse=True)):
+    others = (f for f in newest.parent.glob("checkpoint_*") if f.is_dir() and f != newest)
+    for folder in (newest, *sorted(others, key=_steps, reverse=True)):
         damaged = damaged_files(folder)
         if not damaged:
             return folder
         say(f"checkpoint {folder} is damaged ({', '.join(damaged)}): the one before it is taken")
     return None
+
+
+def _steps(checkpoint: Path) -> int:
+    try:
+        return int(json.loads((checkpoint / STATE).read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def load_checkpoint(

@@ -115,7 +115,10 @@ class Pictures:
             (row,) = rows.to_pylist()
             pixels, objects = to_rgb(open_bytes(row["image"])), row["objects"] or []
         except (UnreadablePicture, UnicodeDecodeError) as error:
-            raise InputError(f"data: {self._place}: picture {index}: {error}") from error
+            raise InputError(
+                f"data: {self._place} is damaged: picture {index} can't be decoded: {error}; "
+                "prepare it anew"
+            ) from error
         if any(found is None or None in found.values() for found in objects):
             raise InputError(f"data: {self._place}: picture {index}: an object lacks a value")
         return Picture(row["id"], pixels, objects)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search_spaces.errors import InputError
 from trainables.data.chunks import Chunk, Mapper, read_chunk
 from trainables.data.reader import Item, ReadOptions, Rejected
 from trainables.data.readers import READERS, find_reader
@@ -20,7 +21,7 @@ from trainables.data.splits import SPLITS, SplitRule
 from trainables.data.staging import Staging
 from trainables.data.storage import Location
 from trainables.data.summary import SUMMARY, PrepareSummary
-from trainables.data.table import RowWriter
+from trainables.data.table import SCHEMA, RowWriter, parquet_writer
 from trainables.data.tally import Tally
 
 CHUNK = 8
@@ -107,15 +108,36 @@ def is_prepared(folder: Location) -> bool:
 
 
 def copy_prepared(source: Location, target: Location) -> None:
-    """Copy a prepared data set, from and to any file system.
+    """Copy a prepared data set, from and to any file system; the splits then have checksums.
 
     Raises:
-        InputError: the target can't be written; nothing is written then.
+        InputError: a split is damaged, or the target can't be written; nothing is written then.
     """
     with Staging(target, FILES) as staging:
         for name in FILES:
-            if (source / name).is_file():
+            if not (source / name).is_file():
+                continue
+            if name in (REJECTED, SUMMARY):
                 staging.copy(name, source / name)
+            else:
+                _copy_split(staging, name, source / name)
+
+
+def _copy_split(staging: Staging, name: str, source: Location) -> None:
+    """Row group by row group: what was written elsewhere may have no checksums."""
+    sink = staging.open(name)
+    with staging.writing(), parquet_writer(sink) as writer:
+        for table in _row_groups(source):
+            writer.write_table(table, row_group_size=len(table))
+
+
+def _row_groups(source: Location) -> Iterator[pa.Table]:
+    try:
+        file = pq.ParquetFile(source.open(), page_checksum_verification=True)
+        for i in range(file.num_row_groups):
+            yield file.read_row_group(i).select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"data: {source} is damaged: {error}; prepare it anew") from error
 
 
 def _items_by_split(

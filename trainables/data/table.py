@@ -91,6 +91,17 @@ def _sound(row: dict[str, Any], pixels: int) -> bytes:
     return counts
 
 
+def parquet_writer(sink: Any) -> pq.ParquetWriter:
+    """Writes a split, with a checksum of each page."""
+    return pq.ParquetWriter(
+        sink,
+        SCHEMA,
+        compression=_COMPRESSION,
+        use_dictionary=_WITH_DICTIONARY,
+        write_page_checksum=True,
+    )
+
+
 class RowWriter:
     """Streams rows into Parquet; the same rows give the same bytes, however they come in.
 
@@ -103,13 +114,7 @@ class RowWriter:
 
     def __init__(self, sink: Any) -> None:
         self._sink = sink
-        self._writer = pq.ParquetWriter(
-            sink,
-            SCHEMA,
-            compression=_COMPRESSION,
-            use_dictionary=_WITH_DICTIONARY,
-            write_page_checksum=True,
-        )
+        self._writer = parquet_writer(sink)
         self._waiting: list[pa.Table] = []
         self._bytes = 0
 
