@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from automl.failures import DiskFullError
 from search_spaces import addresses
 from search_spaces.errors import InputError
 
@@ -277,6 +278,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"supersam: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except DiskFullError as error:
+        print(f"supersam: {error.strerror}", file=sys.stderr)
+        return 1
     except Exception as error:
         # Typer brings a click of its own in some versions: its errors are known by this method.
         if not hasattr(error, "format_message"):

@@ -49,7 +49,7 @@ def connect(resources: ResourcesConfig) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """While it lasts, SIGINT and SIGTERM raise KeyboardInterrupt, until that has ended it.
+    """While it lasts, SIGINT and SIGTERM raise KeyboardInterrupt(NAME), until that has ended it.
 
     Ray's own handler of SIGTERM, which `connect` sets, would end the process without a word.
     """
@@ -66,10 +66,15 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # Python drops what is raised while it deletes an object: so again, every other second.
-    signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, 2)
-    raise KeyboardInterrupt
+    name = signal.Signals(number).name
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # Python drops what is raised while it deletes an object: so again, every other second.
+        signal.setitimer(signal.ITIMER_REAL, 2)
+        raise KeyboardInterrupt(name)
+
+    signal.signal(signal.SIGALRM, stop)
+    stop(number, frame)
 
 
 def join(resources: ResourcesConfig) -> None:

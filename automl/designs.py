@@ -15,8 +15,10 @@ from ray.tune.search.hyperopt import HyperOptSearch
 
 from automl.config import StudyConfig
 from automl.design_trial import score_design
+from automl.failures import reason
 from automl.halving import Budget, Rung, best_records, halving_rungs
-from automl.search import LocalCallback, raise_first_error
+from automl.search import LocalCallback, is_counted_again, raise_first_error, trial_error
+from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.design import Design
 
@@ -38,12 +40,41 @@ def searched_rungs(config: StudyConfig) -> tuple[Rung, ...]:
     return tuple(rung for rung in rungs if rung.designs > 1) or rungs
 
 
-class _Watcher(LocalCallback):
-    """Hands a trial's reports on."""
+RETRIES = 1
+"""How many times a trial whose process died, or that failed, goes on in a new one."""
 
-    def __init__(self, watch: Callable[[int, dict[str, Any]], None]) -> None:
-        self._watch = watch
+
+class _Watcher(LocalCallback, tune.Stopper):
+    """Hands a trial's reports on, says what failed, and ends the search where a trial has for good.
+
+    Args:
+        watch: told what trials report.
+        say: told of what fails.
+    """
+
+    def __init__(
+        self, watch: Callable[[int, dict[str, Any]], None], say: Callable[[str], None]
+    ) -> None:
+        self._watch, self._say = watch, say
         self._numbers: dict[str, int] = {}
+        self._failed = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is ended early."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether a trial has failed for good."""
+        return self._failed
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if is_counted_again(trial, RETRIES):
+            return
+        why = reason(trial_error(trial))
+        self._say(f"the trial of a design failed: {why}; it goes on from what is on disk")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._failed = True
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -154,6 +185,7 @@ def _run(
     storage = workspace.work / "tune"
     shutil.rmtree(storage / name, ignore_errors=True)  # of a search that was cut off
     trial = tune.with_parameters(score_design, workspace=workspace, budget=budget)
+    watcher = _Watcher(watch, partial(log_line, workspace.root))
     results = tune.Tuner(
         # The trial only drives; what computes is reserved by the training and the search inside.
         tune.with_resources(trial, {"memory": 1 << 20}),
@@ -162,8 +194,9 @@ def _run(
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(storage),
-            callbacks=[_Watcher(watch)],
-            failure_config=tune.FailureConfig(fail_fast=True),
+            callbacks=[watcher],
+            stop=watcher,
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
     ).fit()

@@ -1,6 +1,8 @@
 """Whose output directory it is, and whether a study's inputs can be used: before anything runs."""
 
 import fcntl
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +11,10 @@ import yaml
 
 from automl.config import PACKAGED_DATA, StudyConfig, check_config, first_difference
 from automl.config_file import yaml_text
+from automl.failures import reason
 from automl.files import write_text
 from automl.reach import check_reachable
+from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.errors import InputError
 from trainables.data.pictures import Pictures
@@ -20,6 +24,8 @@ from trainables.data.storage import Location
 from trainables.sam.models import load_sam
 
 CONFIG = "config.yaml"
+RUNNING = "running"
+"""Names the process that runs the study; what is left of one that was killed."""
 
 
 def check_output(workspace: Workspace) -> None:
@@ -74,6 +80,7 @@ def held_output(workspace: Workspace) -> Iterator[None]:
     """While a process runs a study in its directory, no other one does.
 
     The lock is the operating system's, on `config.yaml`: a process that is killed holds nothing.
+    How the process ends is put into the study's log, by the next one where it could not itself.
 
     Raises:
         InputError: another process has it.
@@ -82,11 +89,37 @@ def held_output(workspace: Workspace) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            log_line(workspace.root, f"a second process, {_name()}, was refused: one runs already")
             raise InputError(
                 f"--output: another process is running the study in {workspace.root}; wait for "
                 "it, or give another directory"
             ) from None
+        with _end_noted(workspace.root):
+            yield
+
+
+@contextmanager
+def _end_noted(root: Path) -> Iterator[None]:
+    running = root / RUNNING
+    if running.exists():
+        log_line(
+            root,
+            f"{running.read_text()} ended without a word, by a kill or with its machine: the study "
+            "goes on from what is on disk",
+        )
+    write_text(_name(), running)
+    try:
         yield
+    except BaseException as error:
+        if (root / CONFIG).exists():  # else the directory is free again
+            log_line(root, f"{_name()} was ended by {type(error).__name__}: {reason(error)}")
+        raise
+    finally:
+        running.unlink(missing_ok=True)
+
+
+def _name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def release_output(workspace: Workspace) -> None:

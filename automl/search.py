@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 from ray import cloudpickle, tune
+from ray.exceptions import RayActorError
 
+from automl.failures import reason
 from automl.ledger import Ledger, Row, evaluated_whole, read_rows
 from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
@@ -124,6 +126,7 @@ class _Recorder(LocalCallback):
         failed: the row of one that was not, and why.
         proposals: told to end where it makes no sense to go on.
         report: called after each.
+        say: told of what fails.
 
     Attributes:
         error: why it makes no sense to go on.
@@ -136,9 +139,10 @@ class _Recorder(LocalCallback):
         failed: Callable[[Subnet, str], Row],
         proposals: SubnetProposals,
         report: Callable[[], None],
+        say: Callable[[str], None],
     ) -> None:
         self._ledger, self._more, self._failed = ledger, more, failed
-        self._proposals, self._report = proposals, report
+        self._proposals, self._report, self._say = proposals, report, say
         self._in_a_row = 0
         self.error: Exception | None = None
 
@@ -149,24 +153,52 @@ class _Recorder(LocalCallback):
         self._ledger.record({**result["row"], **self._more(result["row"])})
         self._report()
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if is_counted_again(trial, RETRIES):
+            return
+        key, why = Subnet.from_dict(trial.config).key, reason(trial_error(trial))
+        self._say(f"the evaluation of subnet {key} failed: {why}; it is tried again")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Tune's own copy, not `get_pickled_error`: that reads what is yet to be brought to storage.
-        error = _cause(cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
+        error = trial_error(trial)
         if isinstance(error, InputError):
             self._give_up(error)
             return
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        self._ledger.record(self._failed(Subnet.from_dict(trial.config), reason))
+        subnet, why = Subnet.from_dict(trial.config), reason(error)
+        self._say(f"subnet {subnet.key} could not be evaluated: {why}; the search goes on")
+        self._ledger.record(self._failed(subnet, why))
         self._report()
         self._in_a_row += 1
         none_before = all(row["failure"] for row in self._ledger.rows())
         if self._in_a_row >= (FIRST_FAILURES if none_before else FAILURES):
-            said = f"{self._in_a_row} subnets in a row could not be evaluated; the last: {reason}"
+            said = f"{self._in_a_row} subnets in a row could not be evaluated; the last: {why}"
             self._give_up(SearchFailedError(said))
 
     def _give_up(self, error: Exception) -> None:
         self.error = self.error or error
         self._proposals.end()
+
+
+def trial_error(trial: Any) -> Exception:
+    """What a trial of Tune's failed of."""
+    # Tune's own copy, not `get_pickled_error`: that reads what is yet to be brought to storage.
+    return _cause(cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
+
+
+def is_counted_again(trial: Any, retries: int) -> bool:
+    """Whether a trial's failure is a process's death that was counted before.
+
+    Tune may count it as the task's and then as the actor's: so such a trial may fail once more.
+
+    Args:
+        trial: of Tune's, which is to be tried again.
+        retries: how many times trials may be.
+    """
+    if not isinstance(trial_error(trial), RayActorError):
+        return False
+    counted = trial.max_failures > retries
+    trial.max_failures = retries + 1
+    return counted
 
 
 def _cause(error: Exception) -> Exception:
@@ -205,7 +237,8 @@ def search_subnets(
         InputError: `search.objective` gives no metrics.
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
-    ledger = Ledger(workspace.ledger_part(identity["weights"]), partial(log_line, workspace.root))
+    say = partial(log_line, workspace.root)
+    ledger = Ledger(workspace.ledger_part(identity["weights"]), say)
 
     def known(subnet: Subnet) -> float | None:
         row = ledger.find(subnet.key, "val")
@@ -244,7 +277,7 @@ def search_subnets(
     trial = tune.with_parameters(
         SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS, part=ledger.path
     )
-    recorder = _Recorder(ledger, more, failed, proposals, tell)
+    recorder = _Recorder(ledger, more, failed, proposals, tell, say)
     per_trial = {"CPU": resources.evaluator_cpus, "GPU": resources.evaluator_gpus}
     tune.Tuner(
         tune.with_resources(trial, per_trial),
@@ -281,6 +314,7 @@ def raise_first_error(results: tune.ResultGrid) -> None:
             raise cause
         if result.error is not None:
             raise RuntimeError(f"a trial failed: {result.error}") from result.error
+    for result in results:  # a trial's failure may have ended others
         if not result.metrics:
             raise RuntimeError(f"a trial ended without metrics: {result.path}")
 

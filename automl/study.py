@@ -14,6 +14,7 @@ from automl.cluster import check_storage, connect, ended_by_signals
 from automl.config import StudyConfig
 from automl.delivery import check_server
 from automl.evaluation import check_split, evaluate, find_model
+from automl.failures import disk_full
 from automl.latency import measure_latency
 from automl.ledger import Row, read_rows
 from automl.output import (
@@ -115,6 +116,7 @@ class Study:
 
         Raises:
             InputError: an input can't be used; nothing was written.
+            DiskFullError: there was no room to write.
         """
         names = list(STAGES)[: list(STAGES).index(last) + 1]
         todo = [name for name in names if not stages.is_done(self.workspace, name)]
@@ -124,7 +126,12 @@ class Study:
                 check_server(self.config)
             claim_output(self.workspace)
         with held_output(self.workspace) if todo else nullcontext():
-            self._run_stages(names, todo)
+            try:
+                self._run_stages(names, todo)
+            except Exception as error:
+                if (full := disk_full(error, self.output)) is not None:
+                    raise full from error
+                raise
 
     def _run_stages(self, names: Sequence[str], todo: Sequence[str]) -> None:
         if set(todo) - {"data"}:

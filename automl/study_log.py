@@ -1,5 +1,6 @@
 """`study.log`: what somebody should know of a study, from whichever process saw it happen."""
 
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -11,15 +12,20 @@ LOG = "study.log"
 def log_line(root: Path, text: str) -> None:
     """Append a line with the time; processes may do so side by side.
 
+    Where the disk has no room for it, it goes to standard error: what is said of a fault never
+    fails itself.
+
     Args:
         root: the study's output directory.
         text: line breaks become spaces; secrets in addresses are left out.
     """
-    line = (
-        f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(without_secrets(' '.join(text.split())))}\n"
-    )
-    with (root / LOG).open("a", encoding="utf-8") as log:
-        log.write(line)
+    shown = printable(without_secrets(" ".join(text.split())))
+    line = f"{datetime.now():%Y-%m-%d %H:%M:%S} {shown}\n"
+    try:
+        with (root / LOG).open("a", encoding="utf-8") as log:
+            log.write(line)
+    except OSError:
+        sys.stderr.write(line)
 
 
 class LogTail:

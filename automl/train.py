@@ -1,5 +1,6 @@
 """Ray Train around the sandwich training of one design's supernet."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,34 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer, get_device
 
+from automl.failures import reason
 from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
 from trainables.supernet import sound_checkpoint, train_supernet
+
+RETRIES = 2
+"""How many times a training that failed goes on from its last checkpoint."""
+
+
+class _Failures(ray.train.UserCallback):
+    """Says of each failure of a training what it was.
+
+    Args:
+        design: whose training.
+        say: what to do with a line.
+    """
+
+    def __init__(self, design: Design, say: Callable[[str], None]) -> None:
+        self._design, self._say = design, say
+        self._count = 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self._count += 1
+        then = "it goes on from its last checkpoint" if self._count <= RETRIES else "it ends"
+        failed = [f"process {rank}: {reason(e)}" for rank, e in worker_exceptions.items()]
+        self._say(f"the training of design {self._design.key} failed, {'; '.join(failed)}; {then}")
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> None:
@@ -98,8 +122,8 @@ def train_design(
             name=design.key,  # the same name goes on from the last checkpoint
             storage_path=str(workspace.work / "train"),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
-            callbacks=callbacks,
+            failure_config=FailureConfig(max_failures=RETRIES, controller_failure_limit=1),
+            callbacks=[*callbacks, _Failures(design, partial(log_line, workspace.root))],
         ),
     )
     try:

@@ -1,5 +1,6 @@
 """Whose output directory it is while a study runs."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from automl.config import check_config
-from automl.output import claim_output, held_output
+from automl.output import claim_output, held_output, release_output
+from automl.study_log import LOG
 from automl.workspace import Workspace
 from search_spaces import InputError
 
@@ -46,8 +48,37 @@ def test_two_processes_cannot_run_one_study_and_a_killed_one_holds_nothing(
             assert time.monotonic() - start < 5
         finally:
             other.kill()
+    log = (workspace.root / LOG).read_text()
+    assert log.count("was refused: one runs already") == 1
     with held_output(workspace):
-        assert [path.name for path in workspace.root.iterdir()] == ["config.yaml"]
+        assert (workspace.root / "running").exists()
+    log = (workspace.root / LOG).read_text()
+    assert log.count(f"process {other.pid} on ") == log.count("ended without a word") == 1
+    assert {path.name for path in workspace.root.iterdir()} == {"config.yaml", LOG}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt("SIGTERM"), "was ended by KeyboardInterrupt: SIGTERM"),
+        (RuntimeError("Traceback\nValueError: no"), "was ended by RuntimeError: ValueError: no"),
+    ],
+)
+def test_the_log_says_how_a_run_ended(
+    workspace: Workspace, error: BaseException, said: str
+) -> None:
+    with pytest.raises(type(error)), held_output(workspace):
+        raise error
+    (line,) = (workspace.root / LOG).read_text().splitlines()
+    assert line.endswith(said)
+    assert f"process {os.getpid()} on " in line
+
+
+def test_a_directory_that_is_free_again_holds_no_log(workspace: Workspace) -> None:
+    with pytest.raises(InputError), held_output(workspace):
+        release_output(workspace)
+        raise InputError("data: there is none")
+    assert list(workspace.root.iterdir()) == []
 
 
 def test_it_is_free_again_after_a_run_whatever_its_end(workspace: Workspace) -> None:

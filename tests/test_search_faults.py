@@ -15,6 +15,7 @@ from automl.config import check_config
 from automl.ledger import Row
 from automl.measure import prioritise
 from automl.search import SearchFailedError, front_rows, search_state, search_subnets
+from automl.study_log import LOG
 from automl.workspace import Workspace
 from search_spaces import InputError
 from trainables.sam.models import save_state_dict
@@ -106,6 +107,12 @@ def test_what_fails_is_tried_again_then_recorded_and_the_search_goes_on(
         assert row["encoder_macs"] > 0
     assert not set(failed) & {row["subnet"] for row in front_rows(workspace, rows)}
     assert told[-1] == search_state(workspace, rows)
+    log = (workspace.root / LOG).read_text()
+    for key in failed:
+        assert log.count(f"subnet {key} failed: out of memory; it is tried again") == 1
+        assert log.count(f"subnet {key} could not be evaluated: out of memory") == 1
+    killed = {row["subnet"] for row in rows if len(row["layers"]) == 4}
+    assert all(log.count(f"the evaluation of subnet {key} failed: ") == 1 for key in killed)
     # The ledger is what is known: nothing that failed is tried again.
     _, more, _ = searched(tmp_path, splits, "fragile", 7)
     assert more[:6] == rows

@@ -170,6 +170,8 @@ def test_a_study_that_is_done_repeats_nothing(whole: Path) -> None:
 
 def test_a_killed_study_goes_on_and_ends_like_one_that_was_not(whole: Path, resumed: Path) -> None:
     assert files(resumed) == files(whole)
+    assert "ended without a word, by a kill" in (resumed / "study.log").read_text()
+    assert "ended" not in (whole / "study.log").read_text()
     for name in ("designs.parquet", "evaluations.parquet", "front.parquet"):
         ours, theirs = rows(resumed / name), rows(whole / name)
         assert [row.get("subnet", row["design"]) for row in ours] == [
@@ -357,6 +359,9 @@ def test_a_stopped_study_ends_in_order_and_says_how_to_go_on(
     assert process.returncode == 130
     assert err.splitlines()[-1] == "supersam: stopped; the same command goes on where it was"
     assert "Traceback" not in err
+    log = (tmp_path / "study" / "study.log").read_text()
+    assert f"process {process.pid} on " in log
+    assert log.endswith(f" was ended by KeyboardInterrupt: {number.name}\n")
 
 
 def test_every_stage_has_a_weight_in_the_progress(tmp_path: Path) -> None:
