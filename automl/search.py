@@ -196,7 +196,7 @@ def is_counted_again(trial: Any, retries: int) -> bool:
     """
     if not isinstance(trial_error(trial), RayActorError):
         return False
-    counted = trial.max_failures > retries
+    counted: bool = trial.max_failures > retries
     trial.max_failures = retries + 1
     return counted
 
