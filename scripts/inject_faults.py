@@ -8,8 +8,7 @@ process be left, no run of MLflow's be open, and `study.log` name the fault.
     python scripts/inject_faults.py --output runs/faults
 
 writes `outcomes.jsonl` and `table.md` there; run again with another `--seed`, it adds to them. For
-Linux. Plans with a full disk need mount namespaces, that with a clock needs libfaketime (or
-LIBFAKETIME to name it); without, they are left out, and that is said.
+Linux. Plans with a full disk need mount namespaces; without, they are left out, and that is said.
 """
 
 import argparse
@@ -36,10 +35,6 @@ from faults.study import SmallStudy
 
 DISK_MB = 512
 AWAY, FULL = "does not answer", "DiskFullError|without a word"
-FAKETIME = [
-    *filter(None, [os.environ.get("LIBFAKETIME")]),
-    *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"),
-]
 
 
 def workers(bench: Bench) -> list[Outcome]:
@@ -122,14 +117,12 @@ def bystanders(bench: Bench) -> list[Outcome]:
 
 
 def clock(bench: Bench) -> list[Outcome]:
-    if not FAKETIME:
-        return left_out("a clock that jumps", "libfaketime is not installed")
     jumps = [("train", -1), ("train", 2), ("search", -1), ("search", 2)]
     faults = [
         Fault(f"the clock is {hours:+d} h off, {PHASES[phase]}", phase, acts.jump(hours), "", False)
         for phase, hours in jumps
     ]
-    begun = bench.begin("clock", environment=acts.faked_clock(Path(FAKETIME[0]), bench.folder))
+    begun = bench.begin("clock", environment=acts.movable_clock(bench.folder))
     return disturbed(bench, begun, faults)
 
 

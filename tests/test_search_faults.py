@@ -1,5 +1,7 @@
 """What the inner search does when evaluations fail, on Ray and a tiny SAM."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from ray import tune
 from tiny import tiny_sam
 
+from automl import designs
 from automl.cluster import connect
 from automl.config import check_config
+from automl.halving import Budget
 from automl.ledger import Row
 from automl.measure import prioritise
 from automl.search import SearchFailedError, front_rows, search_state, search_subnets
@@ -63,6 +68,43 @@ def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         connect(check_config({"resources": {"evaluator_cpus": 1}}, "here").resources)
         yield
         ray.shutdown()
+
+
+def dies_once(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
+    died = workspace.root / "died"
+    if not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    record = {"design": "d", "steps": budget.steps, "hypervolume": 0.5, "failure": None}
+    tune.report({"phase": "done", "hypervolume": 0.5, "record": record})
+
+
+def refuses(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
+    raise InputError("search.objective: there is none")
+
+
+def test_a_trial_of_a_design_goes_on_in_a_new_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(check_config({"designs": {"trials": 1}}, "here"), tmp_path)
+    monkeypatch.setattr(designs, "score_design", dies_once)
+    told: list[Any] = []
+    (record,) = designs.search_designs(workspace, 1, lambda *report: told.append(report))
+    assert record["hypervolume"] == 0.5
+    assert [report["phase"] for _, _, report in told] == ["done"]
+    log = (tmp_path / LOG).read_text()
+    assert log.count("the trial of a design failed: ") == 1
+    assert log.endswith("it goes on from what is on disk\n")
+
+
+def test_a_mistake_of_the_users_ends_the_search_over_designs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(check_config({"designs": {"trials": 3}}, "here"), tmp_path)
+    monkeypatch.setattr(designs, "score_design", refuses)
+    with pytest.raises(InputError, match=r"search\.objective: there is none"):
+        designs.search_designs(workspace, 1, lambda *report: None)
+    assert (tmp_path / LOG).read_text().count("the trial of a design failed: ") == 1
 
 
 def searched(tmp_path: Path, splits: Path, objective: str, evaluations: int) -> Any:

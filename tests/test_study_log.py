@@ -34,11 +34,6 @@ def test_lines_of_processes_side_by_side_stay_whole(tmp_path: Path) -> None:
     assert len(lines) == 600
 
 
-def test_no_password_reaches_the_log(tmp_path: Path) -> None:
-    log_line(tmp_path, "no answer from https://me:secret@host:1/a, nor http://host/b@c")
-    assert (tmp_path / LOG).read_text().endswith("from https://host:1/a, nor http://host/b@c\n")
-
-
 def test_what_is_logged_shows_once_whoever_logs_it(tmp_path: Path) -> None:
     log_line(tmp_path, "of another time")
     out = io.StringIO()

@@ -185,7 +185,7 @@ def sound_checkpoint(newest: Path, say: Callable[[str], None]) -> Path | None:
 
 def _steps(checkpoint: Path) -> int:
     try:
-        return int(json.loads((checkpoint / STATE).read_text())["step"])
+        return int(parse_table((checkpoint / STATE).read_bytes())["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 

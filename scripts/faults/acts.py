@@ -16,7 +16,9 @@ from pathlib import Path
 from faults import processes
 from faults.files import flip_bit, full_disk
 from faults.running import Act, Bench
-from faults.study import SmallStudy, check
+from faults.study import PROJECT, SmallStudy, check
+
+from automl.files import write_text
 
 CUT_OFF = "ended without a word"
 REFUSED, STOPPED = 2, 130
@@ -114,24 +116,18 @@ def fill_disk(study: SmallStudy, bench: Bench) -> None:
     study.start()
 
 
-def faked_clock(library: Path, folder: Path) -> dict[str, str]:
-    """The environment of processes whose clock can be moved."""
-    clock = folder / "time"
-    clock.write_text("+0\n")
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as where an administrator sets the clock
-        "FAKETIME_DONT_RESET": "1",
-    }
+def movable_clock(folder: Path) -> dict[str, str]:
+    """The environment of processes whose clock, as Python reads it, can be moved."""
+    (folder / "offset").write_text("0")
+    path = [str(Path(__file__).with_name("clock")), str(PROJECT)]
+    return {"CLOCK_OFFSET": str(folder / "offset"), "PYTHONPATH": os.pathsep.join(path)}
 
 
 def jump(hours: int) -> Act:
     """Move the clock of all processes of a study, counted from the true time."""
 
     def act(study: SmallStudy) -> None:
-        Path(study.environment["FAKETIME_TIMESTAMP_FILE"]).write_text(f"{3600 * hours:+d}\n")
+        write_text(str(3600 * hours), Path(study.environment["CLOCK_OFFSET"]))
 
     return act
 
