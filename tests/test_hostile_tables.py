@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from reading import noise, read_all, save
-from tiny import picture_row
+from tiny import SPACE, picture_row
 
 from search_spaces import InputError
 from trainables.data.json_depth import Depth
@@ -19,6 +19,7 @@ from trainables.data.prepare import prepare
 from trainables.data.readers import coco, sa1b
 from trainables.data.splits import SplitRule
 from trainables.data.table import SCHEMA, decode_masks
+from trainables.supernet import STATE, TrainingSettings, load_checkpoint, make_optimiser
 
 H, W = 8, 10
 SQUARE = [[1.0, 1.0, 6.0, 1.0, 6.0, 6.0, 1.0, 6.0]]
@@ -56,6 +57,10 @@ def test_names_of_pictures_do_not_leave_the_data_set(tmp_path):
     assert set(found) == {"images/in.png"} or len(found) == 1
     assert [entry.file for entry in rejected] == names
     assert "outside the data set's folder are not read" in rejected[0].detail
+    # A file that is given itself: the folder above its own is the data set's.
+    found, rejected = read_all(coco, folder / "annotations" / "instances_a.json")
+    assert len(found) == 1
+    assert [entry.file for entry in rejected] == names
 
 
 def test_names_from_data_make_no_files(tmp_path):
@@ -197,3 +202,21 @@ def test_shards_of_another_kind_are_one_line(tmp_path, changed, why):
         Pictures(path)[0].masks()
     assert why in str(caught.value), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("step", [float("inf"), None, "x", []])
+def test_a_state_that_is_none_is_one_line(tmp_path, supernet, step):
+    optimiser = make_optimiser(supernet, TrainingSettings())
+    (tmp_path / STATE).write_text(json.dumps({"step": step, "space_key": SPACE.key}))
+    with pytest.raises(InputError, match=r"state\.json is damaged"):
+        load_checkpoint(supernet, optimiser, SPACE, tmp_path)
+
+
+def test_half_a_character_in_a_name_is_read(tmp_path):
+    save(tmp_path / "sa_1.jpg", noise(H, W, 3))
+    annotations = [{"id": "\ud800", "segmentation": SQUARE}]
+    content = {"image": {"height": H, "width": W}, "annotations": annotations}
+    (tmp_path / "sa_1.json").write_text(json.dumps(content))
+    found, rejected = read_all(sa1b, tmp_path)
+    assert not rejected
+    assert len(found["sa_1"].objects) == 1

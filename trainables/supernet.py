@@ -201,7 +201,7 @@ def load_checkpoint(
     try:
         state = parse_table((folder / STATE).read_bytes())
         key, step = state["space_key"], int(state["step"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
         raise InputError(f"{folder / STATE} is damaged: {error!r}") from error
     if key != space.key:
         raise InputError(

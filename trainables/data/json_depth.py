@@ -7,6 +7,8 @@ import numpy as np
 
 DEEPEST = 64
 """COCO's own files have five levels."""
+PART = 1 << 12
+"""Bytes."""
 
 
 class Depth:
@@ -26,11 +28,16 @@ class Depth:
         text, self._left = text[:cut], text[cut:]
         if b"\\" in text:
             text = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+        # A part at a time: what follows takes several times its size.
+        parts = [text[start : start + PART] for start in range(0, len(text), PART)]
+        return max(map(self._deepest, parts), default=self._depth)
+
+    def _deepest(self, text: bytes) -> int:
         codes = np.frombuffer(text, dtype=np.uint8)
-        inside = (np.cumsum(codes == ord('"')) + self._in_string) % 2 == 1
+        inside = np.logical_xor.accumulate(codes == ord('"')) ^ self._in_string
         opened = (codes == ord("[")) | (codes == ord("{"))
         closed = (codes == ord("]")) | (codes == ord("}"))
-        depths = self._depth + np.cumsum((opened.astype(np.int8) - closed) * ~inside)
-        if len(codes):
-            self._depth, self._in_string = int(depths[-1]), bool(inside[-1])
-        return int(depths.max(initial=self._depth))
+        steps = (opened.astype(np.int8) - closed) * ~inside
+        depths = self._depth + np.cumsum(steps, dtype=np.int32)
+        self._depth, self._in_string = int(depths[-1]), bool(inside[-1])
+        return int(depths.max())

@@ -57,8 +57,11 @@ class _Picture:
 class _Folders:
     """Which files there are; each folder is listed once."""
 
-    def __init__(self, root: Location) -> None:
-        self._root = root
+    def __init__(self, folder: Location) -> None:
+        self._root = _root(folder)
+        # Where a file is given and no folder, its pictures may lie beside the file's own folder.
+        bound = folder.parent.parent if folder.is_file() else folder
+        self._within = f"{bound.path.rstrip('/')}/"
         self._names: dict[str, frozenset[str]] = {}
 
     def find(self, file: Location, name: str) -> str | None:
@@ -70,7 +73,7 @@ class _Folders:
         for start in [file.parent.path, *(f"{self._root.path}/{folder}" for folder in folders)]:
             path = posixpath.normpath(f"{start}/{below}")
             # Whoever wrote the file may not choose what else is read.
-            if not path.startswith(f"{self._root.path.rstrip('/')}/"):
+            if not path.startswith(self._within):
                 continue
             if posixpath.basename(path) in self._listed(posixpath.dirname(path)):
                 return path
@@ -94,8 +97,7 @@ def items(folder: Location, options: ReadOptions) -> Iterator[Item | Rejected]:
     A picture that several files list is one item with the objects of all. Where the same
     `file_name` stands for different pictures, their paths take its place.
     """
-    root = _root(folder)
-    folders = _Folders(root)
+    root, folders = _root(folder), _Folders(folder)
     pictures: dict[str, _Picture] = {}
     for file in _json_files(folder):
         name = file.relative_to(root)
