@@ -76,7 +76,7 @@ class ConvPlan:
     method: Method = "slices"
     layout: Layout = "nchw"
     slices: Slices = "rows"
-    block_kib: int = 4096
+    block_kib: int = 2048
     threads: int | None = None
     tiles: Tiles = Tiles()
 

@@ -47,7 +47,7 @@ class PlanSpace:
     method: Literal["slices", "triton"] = "slices"
     layout: tuple[str, ...] = ("nchw", "nhwc")
     slices: tuple[str, ...] = ("rows", "columns")
-    block_kib: tuple[int, ...] = (4096, 512, 1024, 2048, 8192, 0)
+    block_kib: tuple[int, ...] = (2048, 512, 1024, 4096, 8192, 0)
     threads: tuple[int, ...] = (1,)
     tile_filters: tuple[int, ...] = (64, 16, 32, 128)
     tile_windows: tuple[int, ...] = (64, 16, 32, 128, 256)
