@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from search_spaces.conv_plan import ConvPlan, Layout
 from search_spaces.conv_shape import ConvShape
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 19
 """Of filters that are put in order at a time, where not all are at once."""
 
 
@@ -165,14 +165,14 @@ def conv2d_by_slices(
 
 
 def filters_of(weight: Tensor, buffer: Tensor, shape: ConvShape, layout: Layout) -> Filters:
-    """Filters put in order at once where they and the buffer are together smaller than im2col's.
+    """Filters put in order at once where they and the buffer are below half of im2col's windows.
 
     Else, with few small pictures, they would be all that was saved. With the layout `nhwc`, a
     weight that is stored with channels last is in order as it is.
     """
     split: Tensor = weight.unflatten(0, (shape.groups, -1))
     columns = shape.macs // shape.filters * shape.groups
-    whole = weight.numel() + buffer.numel() <= columns
+    whole = weight.numel() + buffer.numel() <= columns // 2
     return Filters(split, layout, _in_order(split, layout).flatten(3) if whole else None)
 
 
