@@ -5,9 +5,10 @@ import os
 import secrets
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,9 +18,18 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from automl.config import ResourcesConfig
+from automl.placement import (
+    Node,
+    await_evaluator,
+    evaluators_of,
+    live_nodes,
+    training_of,
+    wanted,
+)
 from search_spaces.errors import InputError
 
-STARTED = Path("/tmp/ray/ray_current_cluster")
+TEMPORARY = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+STARTED = Path(TEMPORARY) / "ray" / "ray_current_cluster"
 """Where `ray start`, and with it `ray up`, notes the cluster that this machine belongs to."""
 OBJECT_STORE_BYTES = 256 << 20
 """On one machine: nothing large travels through Ray's object store."""
@@ -33,18 +43,42 @@ AUTHENTICATION = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 """The environment variables by which Ray is told whom to let in."""
 STORAGE_S = 120.0
 """So long nodes have to find the output directory."""
-Node = dict[str, float]
-"""What a node of the cluster has, by Ray's names: CPU, GPU, …"""
 
 
-def connect(resources: ResourcesConfig) -> None:
+def connect(resources: ResourcesConfig, say: Callable[[str], None] = lambda text: None) -> None:
     """Join or start Ray (see `join`), and check that it has what each stage reserves.
+
+    Args:
+        resources: of the study.
+        say: told where nodes are waited for.
 
     Raises:
         InputError: the cluster does not answer, or has no room for what a stage reserves.
     """
-    join(resources)
-    check_resources(resources, _nodes())
+    if join(resources):
+        await_nodes(resources, say)
+    check_resources(resources, live_nodes())
+
+
+def await_nodes(resources: ResourcesConfig, say: Callable[[str], None]) -> None:
+    """Where the joined cluster lacks what a stage reserves, wait `start_timeout_s` for more nodes.
+
+    An autoscaler brings them; without one, `check_resources` refuses when the time is over.
+    """
+    try:
+        check_resources(resources, live_nodes())
+        return
+    except InputError as error:
+        say(f"{error}; for {resources.start_timeout_s} s more nodes are waited for")
+    end = time.monotonic() + resources.start_timeout_s
+    nodes = live_nodes()
+    training, evaluators = training_of(resources, nodes), evaluators_of(resources, nodes)
+    with wanted([training.bundle] * training.processes), wanted([evaluators.bundle]):
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            with suppress(InputError):
+                check_resources(resources, live_nodes())
+                return
 
 
 @contextmanager
@@ -77,8 +111,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     stop(number, frame)
 
 
-def join(resources: ResourcesConfig) -> None:
+def join(resources: ResourcesConfig) -> bool:
     """Join the cluster that `cluster_address` finds, or start one here.
+
+    Returns:
+        Whether it joined one now.
 
     Raises:
         InputError: the cluster does not answer.
@@ -90,17 +127,20 @@ def join(resources: ResourcesConfig) -> None:
     os.environ.update(environment)
     # It warns of the log files that TUNE_DISABLE_AUTO_CALLBACK_LOGGERS leaves out.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    if not ray.is_initialized():
-        address = cluster_address()
-        if address == "local" or not _joined(address, environment):
-            shut_others_out()
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level="warning",
-            )
+    if ray.is_initialized():
+        return False
+    address = cluster_address()
+    if address != "local" and _joined(address, environment):
+        return True
+    shut_others_out()
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    return False
 
 
 def shut_others_out() -> None:
@@ -152,30 +192,27 @@ def check_resources(resources: ResourcesConfig, nodes: list[Node]) -> None:
     Raises:
         InputError: no node has what one process reserves, or not all workers of a training fit.
     """
-    wanted = [
-        ("train", resources.train_cpus, resources.train_gpus),
-        ("evaluator", resources.evaluator_cpus, resources.evaluator_gpus),
-    ]
-    for stage, cpus, gpus in wanted:
-        for kind, amount in (("CPU", cpus), ("GPU", gpus)):
+    training = training_of(resources, nodes)
+    for each in (training, evaluators_of(resources, nodes)):
+        for kind, amount in (("CPU", each.cpus), ("GPU", each.gpus)):
             most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
             if amount > most:
-                key = f"resources.{stage}_{kind.lower()}s"
+                key = f"resources.{each.stage}_{kind.lower()}s"
                 raise InputError(
                     f"{key}: {amount:g} {kind} asked, the largest node has {most:g}; "
                     f"set {key}={most:g} or less"
                 )
-        if not process_slots(nodes, cpus, gpus):
+        if not process_slots(nodes, each.cpus, each.gpus):
             raise InputError(
-                f"resources.{stage}_gpus: {cpus:g} CPU and {gpus:g} GPU of one node asked, no node "
-                f"has both; set resources.{stage}_cpus or resources.{stage}_gpus lower"
+                f"resources.{each.stage}_gpus: {each} of one node asked, no node "
+                f"has both; set resources.{each.stage}_cpus or resources.{each.stage}_gpus lower"
             )
-    slots = process_slots(nodes, resources.train_cpus, resources.train_gpus)
-    if resources.train_workers > slots:
+    slots = process_slots(nodes, training.cpus, training.gpus)
+    if training.processes > slots:
+        without = ", or resources.train_gpus=0" if training.gpus else ""
         raise InputError(
-            f"resources.train_workers: {resources.train_workers} workers of "
-            f"{resources.train_cpus:g} CPU and {resources.train_gpus:g} GPU asked, all nodes "
-            f"together have room for {slots}; set resources.train_workers={slots} or less"
+            f"resources.train_workers: {training.processes} workers of {training} asked, all nodes "
+            f"together have room for {slots}; set resources.train_workers={slots} or less{without}"
         )
 
 
@@ -228,7 +265,7 @@ def _text_of(path: str) -> str | None:
 
 def concurrent_designs(resources: ResourcesConfig, asked: int) -> int:
     """How many designs can be tried at once on the cluster that was joined: at most as asked."""
-    return fitting_designs(resources, asked, _nodes())
+    return fitting_designs(resources, asked, live_nodes())
 
 
 def fitting_designs(resources: ResourcesConfig, asked: int, nodes: list[Node]) -> int:
@@ -243,10 +280,9 @@ def fitting_designs(resources: ResourcesConfig, asked: int, nodes: list[Node]) -
         asked: designs at once.
         nodes: what each node of the cluster has; a training fits.
     """
-    trainings = process_slots(nodes, resources.train_cpus, resources.train_gpus)
-    evaluations = process_slots(nodes, resources.evaluator_cpus, resources.evaluator_gpus)
-    fitting = min(trainings // resources.train_workers, evaluations // resources.evaluators)
-    return max(1, min(asked, fitting))
+    stages = training_of(resources, nodes), evaluators_of(resources, nodes)
+    fitting = [process_slots(nodes, each.cpus, each.gpus) // each.processes for each in stages]
+    return max(1, min(asked, *fitting))
 
 
 def process_slots(nodes: list[Node], cpus: float, gpus: float) -> int:
@@ -269,17 +305,18 @@ def _times(there: float, each: float) -> int:
     return int(there / each + 1e-9)  # 0.3 goes into 0.9 three times
 
 
-def _nodes() -> list[Node]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 def run_task(
     task: Callable[..., Iterator[Any]], resources: ResourcesConfig, *arguments: Any
 ) -> Iterator[Any]:
-    """Run a generator function as one Ray task with an evaluator's resources, item by item."""
+    """Run a generator function as one Ray task with an evaluator's resources, item by item.
+
+    Raises:
+        InputError: the cluster has no room for it.
+    """
+    reserved = await_evaluator(resources)
     remote = ray.remote(task).options(
-        num_cpus=resources.evaluator_cpus,
-        num_gpus=resources.evaluator_gpus,
+        num_cpus=reserved.cpus,
+        num_gpus=reserved.gpus,
         num_returns="streaming",
     )
     for reference in remote.remote(*arguments):

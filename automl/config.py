@@ -170,18 +170,21 @@ class ResourcesConfig(_Section):
 
     Args:
         train_workers: processes of a training, each with `train_cpus` and `train_gpus`.
+        train_gpus: null: 1 where the cluster has GPUs, else 0.
         evaluators: processes that evaluate subnets side by side, each with `evaluator_cpus` and
             `evaluator_gpus`.
+        evaluator_gpus: a fraction shares a GPU; null: the share with which all evaluators run at
+            once, at most 1, and 0 where the cluster has no GPUs.
         evaluator_cache_mb: of the memory where the model is, for what subnets have in common.
-        start_timeout_s: how long a training waits for its processes.
+        start_timeout_s: how long a stage waits for room on the cluster.
     """
 
     train_workers: int = Field(1, ge=1)
     train_cpus: float = Field(2, gt=0)
-    train_gpus: float = Field(0, ge=0)
+    train_gpus: float | None = Field(None, ge=0)
     evaluators: int = Field(1, ge=1)
     evaluator_cpus: float = Field(2, gt=0)
-    evaluator_gpus: float = Field(0, ge=0)
+    evaluator_gpus: float | None = Field(None, ge=0)
     evaluator_cache_mb: int = Field(1024, ge=0)
     start_timeout_s: int = Field(60, ge=1)
 

@@ -23,6 +23,7 @@ from automl.failures import reason
 from automl.ledger import Ledger, Row, evaluated_whole, read_rows
 from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
+from automl.placement import await_evaluator
 from automl.searchers.proposals import FAILED, SubnetProposals
 from automl.searchers.registry import find_searcher
 from automl.study_log import log_line
@@ -234,7 +235,7 @@ def search_subnets(
 
     Raises:
         SearchFailedError: too many subnets in a row could not be evaluated.
-        InputError: `search.objective` gives no metrics.
+        InputError: `search.objective` gives no metrics, or the cluster has no room.
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
     say = partial(log_line, workspace.root)
@@ -278,9 +279,8 @@ def search_subnets(
         SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS, part=ledger.path
     )
     recorder = _Recorder(ledger, more, failed, proposals, tell, say)
-    per_trial = {"CPU": resources.evaluator_cpus, "GPU": resources.evaluator_gpus}
     tune.Tuner(
-        tune.with_resources(trial, per_trial),
+        tune.with_resources(trial, await_evaluator(resources).bundle),
         tune_config=tune.TuneConfig(
             search_alg=proposals,
             num_samples=evaluations - len(ledger),

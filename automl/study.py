@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class Study:
 
     def _run_stages(self, names: Sequence[str], todo: Sequence[str]) -> None:
         if set(todo) - {"data"}:
-            connect(self.config.resources)
+            connect(self.config.resources, partial(self._console.print, markup=False))
             check_storage(self.output)
         costs = stages.stage_costs(self.workspace)
         with ended_by_signals(), StudyProgress(costs, self._console, self.output) as progress:

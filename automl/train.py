@@ -17,6 +17,7 @@ from ray.train import (
 from ray.train.torch import TorchTrainer, get_device
 
 from automl.failures import reason
+from automl.placement import await_training
 from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -99,12 +100,9 @@ def train_design(
 
     Raises:
         FloatingPointError: a loss or a gradient was not finite, in each of several attempts.
-        InputError: what a worker can't use.
+        InputError: what a worker can't use, or the cluster has no room.
     """
-    resources = workspace.config.resources
-    per_worker = {"CPU": resources.train_cpus}
-    if resources.train_gpus:
-        per_worker["GPU"] = resources.train_gpus
+    reserved = await_training(workspace.config.resources)
     trainer = TorchTrainer(
         train_loop_per_worker,
         train_loop_config={
@@ -114,9 +112,9 @@ def train_design(
             "constants": constants,
         },
         scaling_config=ScalingConfig(
-            num_workers=resources.train_workers,
-            use_gpu=resources.train_gpus > 0,
-            resources_per_worker=per_worker,
+            num_workers=reserved.processes,
+            use_gpu=reserved.gpus > 0,
+            resources_per_worker=reserved.bundle,
         ),
         run_config=RunConfig(
             name=design.key,  # the same name goes on from the last checkpoint

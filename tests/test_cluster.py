@@ -1,8 +1,9 @@
 import pytest
 
-from automl import cluster
+from automl import cluster, placement
 from automl.cluster import check_resources, fitting_designs, process_slots
 from automl.config import ResourcesConfig
+from automl.placement import evaluators_of, training_of
 from search_spaces import InputError
 
 MACHINE = {"CPU": 8.0, "GPU": 2.0}
@@ -60,6 +61,11 @@ def test_a_process_is_placed_on_one_node(nodes, cpus, gpus, slots):
             ["9 CPU and 1 GPU of one node", "no node"],
         ),
         (
+            [MACHINE],
+            {"train_workers": 3, "train_gpus": 1},
+            ["room for 2", "set resources.train_workers=2 or less, or resources.train_gpus=0"],
+        ),
+        (
             [PLAIN, PLAIN],
             {"train_workers": 3, "train_cpus": 3},
             ["resources.train_workers: 3", "room for 2", "=2 or less"],
@@ -94,3 +100,32 @@ def test_what_fits_is_taken_and_evaluators_may_take_turns():
 )
 def test_as_many_designs_run_at_once_as_fit(nodes, settings, asked, fitting):
     assert fitting_designs(ResourcesConfig(**settings), asked, nodes) == fitting
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "train", "evaluator"),
+    [
+        ([PLAIN], {}, 0, 0),
+        ([{"CPU": 8.0, "GPU": 1.0}], {}, 1, 1),
+        ([{"CPU": 8.0, "GPU": 1.0}], {"evaluators": 4}, 1, 0.25),
+        ([{"CPU": 64.0, "GPU": 8.0}], {"train_workers": 8, "evaluators": 8}, 1, 1),
+        ([{"CPU": 64.0, "GPU": 8.0}], {"evaluators": 12}, 1, 0.5),
+        ([PLAIN, MACHINE, MACHINE], {"evaluators": 5}, 1, 0.5),
+        ([{"CPU": 1.0, "GPU": 1.0}, PLAIN], {}, 0, 0),
+        ([{"CPU": 8.0, "GPU": 1.0}], {"evaluators": 7, "evaluator_cpus": 1}, 1, 0.1428),
+        ([MACHINE], {"train_gpus": 0, "evaluator_gpus": 0.3}, 0, 0.3),
+        ([MACHINE], {"train_gpus": 2}, 2, 1),
+    ],
+)
+def test_gpus_are_used_where_there_are_any(nodes, settings, train, evaluator, monkeypatch):
+    monkeypatch.setattr(placement, "GPU_BUILD", True)
+    resources = ResourcesConfig(**settings)
+    evaluators = evaluators_of(resources, nodes)
+    assert (training_of(resources, nodes).gpus, evaluators.gpus) == (train, evaluator)
+    check_resources(resources, nodes)
+    if not settings.keys() & {"evaluator_gpus"}:
+        assert process_slots(nodes, evaluators.cpus, evaluators.gpus) >= evaluators.processes
+    monkeypatch.setattr(placement, "GPU_BUILD", False)
+    without = {**settings, "train_gpus": None, "evaluator_gpus": None}
+    assert training_of(ResourcesConfig(**without), nodes).gpus == 0
+    assert evaluators_of(ResourcesConfig(**without), nodes).gpus == 0
