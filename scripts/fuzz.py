@@ -42,6 +42,7 @@ class Outcome:
 
 def fuzz(name: str, cases: int, seed_: int) -> Outcome:
     """Run a target's cases in this process."""
+    signal.signal(signal.SIGALRM, too_long)
     outcome, start = Outcome(0, 0, 0.0, {}), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         target = TARGETS[name](Path(folder))
@@ -120,7 +121,6 @@ def main() -> int:
     parser.add_argument("--target", choices=list(TARGETS), help="this one alone, in this process")
     options = parser.parse_args()
     if options.target:
-        signal.signal(signal.SIGALRM, too_long)
         bound_memory()
         outcome = fuzz(options.target, options.cases, options.seed)
         print(json.dumps(vars(outcome)))
