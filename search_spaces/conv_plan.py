@@ -67,8 +67,8 @@ class ConvPlan:
         slices: what is multiplied at a time and so which overlap of windows is shared: filter
             `columns` share the width and have the height unrolled, as in the paper; `rows` share
             the height. The Triton kernel takes columns.
-        block_kib: KiB of windows made and multiplied at a time, by `slices`: what fits into a
-            cache. At least a row of one picture; 0: all at once.
+        block_kib: KiB of windows and their sums at a time, by `slices`: what fits into a cache. At
+            least a row of one picture; 0: all at once.
         threads: of the CPU while it computes; None: as many as torch has.
         tiles: of the Triton kernel.
     """

@@ -103,7 +103,7 @@ class PlanSpace:
     def is_feasible(self, flat: Mapping[str, Any]) -> bool:
         """Whether it is worth measuring: it runs, it shares windows, and no smaller one is equal.
 
-        A block beyond the smallest on offer that holds all windows is equal to that, and a tile
+        A block beyond the smallest on offer that holds everything is equal to that, and a tile
         twice as long as what there is, to half of it.
         """
         plan = self.plan(flat)
@@ -123,8 +123,9 @@ class PlanSpace:
         shape = self.shape if plan.slices == "rows" else self.shape.transposed
         starts = [divmod(u * shape.dilation[0], shape.stride[0]) for u in range(shape.kernel[0])]
         rows = len({r for _, r in starts}) * (shape.output[0] + max(q for q, _ in starts))
-        row = shape.channels * shape.kernel[1] * shape.output[1] * self.element_size
-        needed = shape.batch * rows * row
+        windows = rows * shape.channels * shape.kernel[1] * shape.output[1]
+        sums = shape.filters * shape.output[0] * shape.output[1]
+        needed = shape.batch * (windows + sums) * self.element_size
         enough = [kib for kib in self.block_kib if _bytes(kib) >= needed]
         return plan.block_kib not in enough or plan.block_kib == min(enough, key=_bytes)
 

@@ -180,15 +180,17 @@ def blocks_of(
     shape: ConvShape, slicing: Slicing, plan: ConvPlan, element_size: int
 ) -> Iterator[Block]:
     """Blocks in order, whole pictures where one or more fit into the plan's size."""
-    height = shape.output[0]
-    row = len(slicing.remainders) * shape.channels * shape.kernel[1] * shape.output[1]
-    fit = plan.block_kib * 1024 // (row * element_size) if plan.block_kib else None
-    whole = height + slicing.halo
-    if fit is None or fit >= whole:
-        count, rows = shape.batch if fit is None else min(fit // whole, shape.batch), height
+    height, width = shape.output
+    row = len(slicing.remainders) * shape.channels * shape.kernel[1] * width
+    both = row + shape.filters * width
+    size = plan.block_kib * 1024 // element_size - slicing.halo * row
+    if not plan.block_kib:
+        count, rows = shape.batch, height
+    elif size >= height * both:
+        count, rows = (size + slicing.halo * row) // (height * both + slicing.halo * row), height
     else:
-        count, rows = 1, max(1, fit - slicing.halo)
-    count, rows = _evenly(shape.batch, max(1, count)), _evenly(height, rows)
+        count, rows = 1, max(1, size // both)
+    count, rows = _evenly(shape.batch, count), _evenly(height, rows)
     for n in range(0, shape.batch, count):
         for h in range(0, height, rows):
             yield Block((n, min(n + count, shape.batch)), (h, min(h + rows, height)))
