@@ -33,14 +33,13 @@ from trainables.convolution.functional import convolve
 from trainables.convolution.kernel_launch import multiply_windows
 from trainables.convolution.layers import LAYERS, paper_layer
 from trainables.convolution.slices import (
-    blocks_of,
     empty_output,
     fill_windows,
     filters_of,
     multiply,
-    slicing_of,
     windows_buffer,
 )
+from trainables.convolution.slicing import blocks_of, slicing_of
 from trainables.convolution.transform import im2win, im2win_filters
 from trainables.footprint import ResidentMemory
 from trainables.peak_memory import peak_bytes

@@ -10,7 +10,7 @@ from search_spaces.conv_shape import ConvShape
 from search_spaces.conv_tiles import PlanSpace
 from trainables.convolution.functional import convolve
 from trainables.convolution.layers import LAYERS, paper_layer
-from trainables.convolution.slices import blocks_of, slicing_of
+from trainables.convolution.slicing import blocks_of, slicing_of
 
 SMALL = ConvShape(2, 3, (14, 11), 5, (3, 5), (2, 1))
 

@@ -14,7 +14,7 @@ from search_spaces.conv_plan import PYTORCH, ConvPlan, Tiles, default_plan
 from search_spaces.conv_shape import ConvShape
 from trainables.convolution.functional import conv2d, convolve, plan_for
 from trainables.convolution.layers import LAYERS, paper_layer
-from trainables.convolution.slices import slicing_of
+from trainables.convolution.slicing import slicing_of
 from trainables.convolution.transform import im2win, im2win_filters
 
 PLANS = [
