@@ -1,6 +1,7 @@
 """Faults in files: damage where it is read, and a disk that is full where it is written."""
 
 import contextlib
+import os
 import random
 import shutil
 import time
@@ -110,18 +111,18 @@ def damaged_shard(
     """A prepared split, read as an evaluation does."""
     whole = study.output / "data" / "val.parquet"
 
-    def contents(path: Path) -> list[Any]:
+    def pictures_of(path: Path) -> list[Any]:
         pictures = Pictures(path)
         return [(p.id, p.pixels.tobytes(), p.objects) for p in map(pictures.__getitem__, range(4))]
 
-    there = contents(whole)
+    there = pictures_of(whole)
 
     def act() -> float:
         path = folder / whole.name
         shutil.copy(whole, path)
         DAMAGE[kind](path, rng)
         try:
-            found = contents(path)
+            found = pictures_of(path)
         except InputError as error:
             check(str(path) in str(error), f"the damaged file is not named: {error}")
         else:
@@ -137,16 +138,15 @@ def full_disk(folder: Path, room: int) -> Iterator[Path]:
     ballast = folder / BALLAST
     size = shutil.disk_usage(folder).free - room
     try:
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-            for _ in range(max(0, size) >> 12):
-                file.write(bytes(1 << 12))
+        with contextlib.suppress(OSError), ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, size))
         yield folder
     finally:
         ballast.unlink()
 
 
 def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], Any]]]:
-    """By what is written: the file that must be as it was, and how a study writes it."""
+    """By what is written: the file that must stay as it was, or a new folder, and how it is."""
     config, root = study.workspace.config, disk / "study"
     workspace = Workspace(config, root)
     rows = study.ledger()
@@ -173,7 +173,7 @@ def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], 
             table,
             lambda: write_rows(rows, table),
         ),
-        "a checkpoint": (root / "checkpoint" / "state.json", checkpoint),
+        "a checkpoint": (root / "checkpoint", checkpoint),
         "the report": (root / "report.html", lambda: write_report(workspace)),
     }
 
@@ -181,20 +181,27 @@ def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], 
 def full_while_writing(
     name: str, path: Path, write: Callable[[], Any], disk: Path, times: int, rng: random.Random
 ) -> Outcome:
-    """What is written fails for want of room, says so, leaves what was; then there is room."""
+    """What is written finds room for less than a half, and says so; what was there stays."""
     write()
-    need = max(4096, sum(f.stat().st_size for f in path.parent.iterdir() if f.name != BALLAST))
 
     def act() -> float:
-        was = path.read_bytes()
+        was = contents(path)
         try:
-            with full_disk(disk, rng.randrange(min(need, path.stat().st_size + 1))):
+            with full_disk(disk, rng.randrange(sum(map(len, was.values())) // 2)):
                 write()
         except Exception as error:
             check(disk_full(error, disk) is not None, f"not known for a full disk: {error!r}")
-        check(path.name == "state.json" or path.read_bytes() == was, "the file before is lost")
+        else:
+            raise BrokenError("it was written all the same")
+        check(path.is_dir() or contents(path) == was, "the file before is lost")
         check(not list(path.parent.glob(".*.part")), "a part of a file is left")
         write()
         return 0.0
 
     return each_time(f"the disk is full while {name} is written", times, act)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Of a file, or of a folder's files."""
+    found = path.iterdir() if path.is_dir() else [path]
+    return {file.name: file.read_bytes() for file in found}
