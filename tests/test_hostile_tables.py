@@ -190,8 +190,8 @@ def test_decoding_a_mask_checks_it_first():
     [
         ({"image": pa.list_(pa.float64())}, "column 'image' is list<"),
         ({"objects": pa.list_(pa.float64())}, "column 'objects' is list<"),
-        ({"image": None}, "picture 0: it is in no format"),
-        ({"image": b"not a picture"}, "picture 0: it is in no format"),
+        ({"image": None}, "picture 0 can't be decoded: it is in no format"),
+        ({"image": b"not a picture"}, "picture 0 can't be decoded: it is in no format"),
         ({"objects": [None]}, "damaged"),
         ({"objects": [{"id": 1, "box": [1.0] * 4, "rle": None}]}, "an object lacks a value"),
     ],
