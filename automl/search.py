@@ -27,6 +27,7 @@ from automl.placement import await_evaluator
 from automl.searchers.proposals import FAILED, SubnetProposals
 from automl.searchers.registry import find_searcher
 from automl.study_log import log_line
+from automl.trial_order import NewestFirst
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
@@ -283,6 +284,7 @@ def search_subnets(
         tune.with_resources(trial, await_evaluator(resources).bundle),
         tune_config=tune.TuneConfig(
             search_alg=proposals,
+            scheduler=NewestFirst(),
             num_samples=evaluations - len(ledger),
             max_concurrent_trials=resources.evaluators,
             reuse_actors=True,
