@@ -9,8 +9,8 @@ import pytest
 from mlflow.cli import cli as mlflow_commands
 from ray.scripts.scripts import start as ray_start
 
-from automl.cli import PROJECT
 from automl.cluster import join, shut_others_out
+from automl.commands import PROJECT
 
 OWNER = """
 import ray, subprocess, sys

@@ -14,7 +14,8 @@ import torch
 import yaml
 from test_channel_pruning_data import write_cifar10
 
-from automl.cli import PROJECT, main
+from automl.cli import main
+from automl.commands import PROJECT
 from automl.config import StudyConfig, load_config
 from automl.output import claim_output, read_config
 from automl.workspace import Workspace
