@@ -70,23 +70,20 @@ def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         ray.shutdown()
 
 
-def dies_once(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
-    died = workspace.root / "died"
-    if not died.exists():
-        died.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    record = {"design": "d", "steps": budget.steps, "hypervolume": 0.5, "failure": None}
-    tune.report({"phase": "done", "hypervolume": 0.5, "record": record})
-
-
-def refuses(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
-    raise InputError("search.objective: there is none")
-
-
 def test_a_trial_of_a_design_goes_on_in_a_new_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(check_config({"designs": {"trials": 1}}, "here"), tmp_path)
+    def dies_once(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
+        died = workspace.root / "died"
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        record = {"design": "d", "steps": budget.steps, "hypervolume": 0.5, "failure": None}
+        tune.report({"phase": "done", "hypervolume": 0.5, "record": record})
+
+    budget = {"steps": 4, "evaluations": 4}
+    values = {"designs": {"trials": 1, **budget}, "final": budget}
+    workspace = Workspace(check_config(values, "here"), tmp_path)
     monkeypatch.setattr(designs, "score_design", dies_once)
     told: list[Any] = []
     (record,) = designs.search_designs(workspace, 1, lambda *report: told.append(report))
@@ -100,6 +97,9 @@ def test_a_trial_of_a_design_goes_on_in_a_new_process(
 def test_a_mistake_of_the_users_ends_the_search_over_designs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuses(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
+        raise InputError("search.objective: there is none")
+
     workspace = Workspace(check_config({"designs": {"trials": 3}}, "here"), tmp_path)
     monkeypatch.setattr(designs, "score_design", refuses)
     with pytest.raises(InputError, match=r"search\.objective: there is none"):
