@@ -35,10 +35,17 @@ def disk_full(error: BaseException, root: Path) -> DiskFullError | None:
         error: what a study failed of, here or in another process.
         root: its output directory.
     """
-    if not any(FULL.search(str(cause)) for cause in _causes(error)):
-        return None
     places = dict.fromkeys((str(root), tempfile.gettempdir()))
-    free = ", ".join(f"{place} has {shutil.disk_usage(place).free // MB} MB" for place in places)
+    left = {place: shutil.disk_usage(place).free // MB for place in places}
+
+    def is_full(cause: BaseException) -> bool:
+        # What Tune wrote of a trial's failure may itself have been cut off.
+        cut_off = isinstance(cause, EOFError) and min(left.values()) == 0
+        return cut_off or FULL.search(str(cause)) is not None
+
+    if not any(is_full(cause) for cause in _causes(error)):
+        return None
+    free = ", ".join(f"{place} has {megabytes} MB" for place, megabytes in left.items())
     text = f"no room was left to write on the disk ({free} left now); make room, and the same "
     return DiskFullError(errno.ENOSPC, text + "command goes on where it was")
 

@@ -155,18 +155,15 @@ class _Recorder(LocalCallback):
         self._ledger.record({**result["row"], **self._more(result["row"])})
         self._report()
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if is_counted_again(trial, RETRIES):
-            return
-        key, why = Subnet.from_dict(trial.config).key, reason(trial_error(trial))
-        self._say(f"the evaluation of subnet {key} failed: {why}; it is tried again")
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial_error(trial)
         if isinstance(error, InputError):
             self._give_up(error)
             return
         subnet, why = Subnet.from_dict(trial.config), reason(error)
+        if self._proposals.is_tried_again(subnet):
+            self._say(f"the evaluation of subnet {subnet.key} failed: {why}; it is tried again")
+            return
         self._say(f"subnet {subnet.key} could not be evaluated: {why}; the search goes on")
         self._ledger.record(self._failed(subnet, why))
         self._report()
@@ -271,6 +268,8 @@ def search_subnets(
         known,
         workspace.config.seed,
         find_searcher(workspace.config.search.searcher),
+        most=evaluations - len(ledger),
+        retries=RETRIES,
     )
     resources = workspace.config.resources
     storage = workspace.work / "tune"
@@ -285,7 +284,7 @@ def search_subnets(
         tune_config=tune.TuneConfig(
             search_alg=proposals,
             scheduler=NewestFirst(),
-            num_samples=evaluations - len(ledger),
+            num_samples=(evaluations - len(ledger)) * (1 + RETRIES),  # proposals end before
             max_concurrent_trials=resources.evaluators,
             reuse_actors=True,
         ),
@@ -294,7 +293,8 @@ def search_subnets(
             storage_path=str(storage),
             callbacks=[recorder],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            # Tune's own retries count the death of a process once for each of its open calls.
+            failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
     ).fit()

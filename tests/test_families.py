@@ -15,7 +15,7 @@ from search_spaces import Subnet, SubnetSpace
 from search_spaces.errors import InputError
 from trainables.costs import cost_table
 from trainables.sam.encoder import elastic
-from trainables.sam.family import EncoderConfig
+from trainables.sam.family import FAMILIES, EncoderConfig
 from trainables.sam.mobile_sam import TinyViTConfig
 from trainables.sam.models import build_sam, load_sam, save_state_dict
 from trainables.sam.parents import parent_encoder
@@ -23,6 +23,7 @@ from trainables.sam.scores import SCORES, order_of
 from trainables.sam.standalone import extract, load_subnet, save_subnet
 from trainables.sam.supernet import Supernet
 from trainables.sam.units import reorder
+from trainables.sam.vit import ViTConfig
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_family.py"
 TINY_VIT = TinyViTConfig(
@@ -219,6 +220,13 @@ def test_a_standalone_model_survives_the_disk(supernet, config, pictures, tmp_pa
     again = load_subnet(tmp_path / "subnet")
     with torch.no_grad():
         assert torch.equal(again.image_encoder(pictures), alone.image_encoder(pictures))
+
+
+def test_a_subclass_that_names_no_family_takes_none_over() -> None:
+    class Instrumented(ViTConfig):
+        pass
+
+    assert FAMILIES["vit"] is ViTConfig
 
 
 def test_a_configuration_survives_json(config):

@@ -116,6 +116,17 @@ def test_a_full_disk_is_known_wherever_it_was_met(tmp_path: Path) -> None:
     assert disk_full(around, tmp_path) is None
 
 
+def test_an_error_that_was_cut_off_is_a_full_disk_where_no_room_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off = EOFError("Ran out of input")
+    assert disk_full(cut_off, tmp_path) is None
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=5000))
+    assert "no room was left" in str(disk_full(cut_off, tmp_path))
+    assert disk_full(ValueError("another"), tmp_path) is None
+
+
 def test_a_reason_is_the_last_line() -> None:
     assert reason(RuntimeError("Traceback\n  File x\nValueError: no\n")) == "ValueError: no"
     assert reason(RuntimeError("It died. " + "Some causes " * 99)).startswith("It died. Some")

@@ -128,6 +128,8 @@ def biases(supernet, batches, seed, units):
 
 def too_few(supernet, batches, seed, units):
     return [layer.first.bias.detach().double()[1:] for layer in units]
+
+wanda = biases
 """
 
 
@@ -150,4 +152,4 @@ def test_a_score_of_ones_own_that_does_not_fit_is_told_so(study, tmp_path: Path)
     with pytest.raises(InputError, match=r"designs.space.metric: .* no function 'none'"):
         study({}, {"metric": [f"{tmp_path / 'mine.py'}:none"]})
     with pytest.raises(InputError, match="two scores are named wanda"):
-        study({}, {"metric": ["wanda", "elsewhere:wanda"]})
+        study({}, {"metric": ["wanda", f"{tmp_path / 'mine.py'}:wanda"]})

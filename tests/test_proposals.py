@@ -268,3 +268,36 @@ def test_a_failed_trial_ends_no_search() -> None:
     search.suggest("failing")
     search.on_trial_complete("failing", error=True)
     assert isinstance(search.suggest("next"), dict)
+
+
+def test_what_fails_is_suggested_again_before_anything_else_and_then_answered_as_failed() -> None:
+    made: list[Stubborn] = []
+
+    def make(problem: Problem, seed: int) -> Stubborn:
+        made.append(Stubborn(problem, seed))
+        return made[-1]
+
+    search = SubnetProposals(SPACE, costs, MACS, [], lambda s: None, 0, make, most=2, retries=1)
+    first, second = (search.suggest(trial) for trial in ("a", "b"))
+    assert isinstance(first, dict)
+    assert search.suggest("c") is None, "two at most, and one of them may fail"
+    search.on_trial_complete("a", error=True)
+    assert search.is_tried_again(Subnet.from_dict(first))
+    assert made[0].told == []
+    assert search.suggest("d") == first
+    search.on_trial_complete("b", {"quality": 0.5})
+    assert search.suggest("e") is None
+    search.on_trial_complete("d", error=True)
+    assert not search.is_tried_again(Subnet.from_dict(first))
+    failed = [subnet for subnet, values in made[0].told if values.excess]
+    assert set(failed) == {Subnet.from_dict(first)}
+    assert second != first
+    assert search.suggest("f") == "FINISHED"
+
+
+def test_an_ended_search_tries_nothing_again() -> None:
+    search = SubnetProposals(SPACE, costs, MACS, [], lambda s: None, 0, retries=1)
+    search.suggest("a")
+    search.on_trial_complete("a", error=True)
+    search.end()
+    assert search.suggest("b") == "FINISHED"

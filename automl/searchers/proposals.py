@@ -1,7 +1,7 @@
 """The searcher that Ray Tune sees: any `Searcher`, held to constraints and to what is known."""
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ RETRIES = 10
 """Such proposals after which the next one is drawn, until one is neither."""
 FAILED = float("-inf")
 """What is known of a subnet that could not be evaluated."""
+FINISHED = str(TuneSearcher.FINISHED)
 
 
 class SubnetProposals(TuneSearcher):
@@ -32,9 +33,10 @@ class SubnetProposals(TuneSearcher):
 
     Each subnet is suggested once. A proposal that breaks a constraint is answered at once with its
     excess; one that is known, with what is known; one that is being evaluated, when that is done.
-    None of them costs an evaluation. One that can't be evaluated is answered as if it broke a
-    constraint. A search that starts again over the same ledger thus goes
-    through the same proposals up to where it was, if one was evaluated at a time.
+    None of them costs an evaluation. One whose evaluation fails is suggested again, as another
+    trial; when it has failed for good it is answered as if it broke a constraint. A search that
+    starts again over the same ledger thus goes through the same proposals up to where it was, if
+    one was evaluated at a time.
 
     Their number is bounded: after `PATIENCE` in a row that break constraints or repeat, and then
     after `RETRIES` each, a subnet that keeps the constraints and did not come yet is drawn by
@@ -52,6 +54,8 @@ class SubnetProposals(TuneSearcher):
             could not be evaluated; None where it was not tried.
         seed: of all random choices.
         make_searcher: of the searcher behind it.
+        most: subnets that are suggested at most; None: as many as there are.
+        retries: how many times each is suggested again where its evaluation fails.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class SubnetProposals(TuneSearcher):
         known: Callable[[Subnet], float | None],
         seed: int,
         make_searcher: MakeSearcher = hyperopt_search,
+        most: int | None = None,
+        retries: int = 0,
     ) -> None:
         super().__init__(metric="quality", mode="max")
         self._space = space
@@ -78,26 +84,50 @@ class SubnetProposals(TuneSearcher):
         self._told: dict[Subnet, Values] = {}
         self._refused = 0
         self._ended = False
+        self._left, self._retries = most, retries
+        self._failures: Counter[Subnet] = Counter()
+        self._again: deque[Subnet] = deque()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next subnet to evaluate, or FINISHED where none is left."""
-        while not self._ended and (subnet := self._next()) is not None:
+        """The next subnet to evaluate.
+
+        FINISHED where none is left; None where one is only if an evaluation that runs fails.
+        """
+        if self._ended:
+            return FINISHED
+        subnet = self._again.popleft() if self._again else self._unknown()
+        if subnet is None:
+            return None if self._pending else FINISHED
+        self._pending[trial_id] = subnet
+        return subnet.to_dict()
+
+    def _unknown(self) -> Subnet | None:
+        """The next subnet of which nothing is known; the searcher is told of those before it."""
+        while self._left != 0 and (subnet := self._next()) is not None:
             quality = self._known(subnet)
             if quality is None:
-                self._pending[trial_id] = subnet
-                return subnet.to_dict()
+                self._left = None if self._left is None else self._left - 1
+                return subnet
             self._tell(subnet, quality)
-        return "FINISHED"  # Searcher.FINISHED
+        return None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the searcher what a subnet scored."""
+        """Tell the searcher what a subnet scored, unless it is to be tried again."""
         subnet = self._pending.pop(trial_id)
+        self._failures[subnet] += error
+        if error and self._failures[subnet] <= self._retries:
+            self._again.append(subnet)
+            return
         repeats = self._repeats.pop(subnet, 0)
         quality = result["quality"] if result and not error else FAILED
         for _ in range(1 + repeats):
             self._tell(subnet, quality)
+
+    def is_tried_again(self, subnet: Subnet) -> bool:
+        """Whether a subnet whose evaluation failed waits for another one."""
+        return subnet in self._again
 
     def end(self) -> None:
         """Propose nothing more."""
@@ -105,7 +135,7 @@ class SubnetProposals(TuneSearcher):
 
     def _next(self) -> Subnet | None:
         """A subnet that keeps the constraints and did not come yet; None where none is found."""
-        came = {*self._told, *self._pending.values()}
+        came = {*self._told, *self._pending.values(), *self._again}
         if len(came) == self._space.size:
             return None
         while self._refused < PATIENCE:

@@ -38,7 +38,8 @@ class EncoderConfig(ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        FAMILIES[cls.family] = cls
+        if "family" in cls.__dict__:  # one that names none is of its parent's family
+            FAMILIES[cls.family] = cls
 
     @abstractmethod
     def build(self) -> nn.Module:
