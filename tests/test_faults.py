@@ -3,6 +3,7 @@
 import random
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ NUCLEI = Path(__file__).parent.parent / "automl" / "assets" / "nuclei"
 def test_the_processes_of_a_session_are_found_and_ended() -> None:
     command = ["sh", "-c", "sleep 77 & exec sleep 88"]
     with subprocess.Popen(command, start_new_session=True) as leader:
-        found = processes.named(leader.pid, "sleep")
-        while len(found) < 2:
+        wanted, deadline = {"sleep 77", "sleep 88"}, time.monotonic() + 20
+        titles: set[str] = set()
+        while titles != wanted:  # until the shell has become the second of them
+            assert time.monotonic() < deadline, titles
             found = processes.named(leader.pid, "sleep")
-        assert {process.title for process in found} == {"sleep 77", "sleep 88"}
+            titles = {process.title for process in found}
         assert processes.wait_until_gone(leader.pid, 0.1) == processes.of_session(leader.pid)
         processes.kill(found)
         leader.wait()
