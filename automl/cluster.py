@@ -90,25 +90,27 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    received: list[str] = []
+
+    def again(number: int, frame: FrameType | None) -> None:
+        # Python drops what is raised while it deletes an object: so again, every other second.
+        signal.setitimer(signal.ITIMER_REAL, 2)
+        raise KeyboardInterrupt(received[0])
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+        signal.signal(signal.SIGALRM, again)
+        again(number, frame)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt as error:  # Ray raises one of its own in its place, without a name
+        raise KeyboardInterrupt(*received[:1]) from error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(number).name
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # Python drops what is raised while it deletes an object: so again, every other second.
-        signal.setitimer(signal.ITIMER_REAL, 2)
-        raise KeyboardInterrupt(name)
-
-    signal.signal(signal.SIGALRM, stop)
-    stop(number, frame)
 
 
 def join(resources: ResourcesConfig) -> bool:

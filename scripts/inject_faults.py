@@ -47,7 +47,7 @@ def workers(bench: Bench) -> list[Outcome]:
         kill_one("ray::SubnetTrial"),
         "the evaluation of subnet .* failed",
     )
-    return disturbed(bench, bench.begin("workers"), [worker] * 2 + [evaluator] * 3)
+    return disturbed(bench, bench.begin("workers"), [worker] * 2 + [evaluator] * 2)
 
 
 def controller(bench: Bench) -> list[Outcome]:

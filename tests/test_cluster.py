@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 
 from automl import cluster, placement
@@ -129,3 +131,14 @@ def test_gpus_are_used_where_there_are_any(nodes, settings, train, evaluator, mo
     without = {**settings, "train_gpus": None, "evaluator_gpus": None}
     assert training_of(ResourcesConfig(**without), nodes).gpus == 0
     assert evaluators_of(ResourcesConfig(**without), nodes).gpus == 0
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_what_ended_a_study_is_named_where_a_library_raises_its_own(name):
+    before = signal.getsignal(signal.Signals[name])
+    with pytest.raises(KeyboardInterrupt, match=name), cluster.ended_by_signals():
+        try:
+            signal.raise_signal(signal.Signals[name])
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+    assert signal.getsignal(signal.Signals[name]) is before
