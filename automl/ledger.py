@@ -75,13 +75,15 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DamagedError: it is not as it was written.
     """
-    if not path.exists():
-        return []
     try:
-        rows: list[Row] = pq.read_table(path, page_checksum_verification=True).to_pylist()
+        content = path.read_bytes()  # once: Arrow opens a file again, which may be another by then
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        rows: list[Row] = table.to_pylist()
+    except FileNotFoundError:
+        return []
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise DamagedError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if not is_footer_sound(path):
+    if not is_footer_sound(content):
         raise DamagedError(f"{path} is damaged: its footer is not as it was written")
     return rows
 

@@ -1,5 +1,8 @@
+import itertools
 import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +115,24 @@ def test_a_bit_anywhere_in_the_data_is_found(tmp_path: Path) -> None:
         except DamagedError:
             found += 1
     assert found > 0.9 * len(range(footer, len(whole), 7))
+
+
+def test_a_part_can_be_read_while_it_is_written_anew(tmp_path: Path) -> None:
+    path, ended = tmp_path / "part.parquet", threading.Event()
+    write_rows([row("a")], path)
+
+    def write() -> None:
+        for count in itertools.cycle(range(1, 60)):
+            names = (str(i) * (1 + count % 7) for i in range(count))
+            write_rows([row(name, object_ious=[0.5] * 400) for name in names], path)
+            if ended.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(300):
+                read_rows(path)
+        finally:
+            ended.set()
+        writing.result()

@@ -1,6 +1,7 @@
 """Checksums of the files in a folder, and of a Parquet file's footer, by which damage is found."""
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -49,10 +50,9 @@ def seal_footer(path: Path) -> None:
         file.write(_sha256_unsealed(footer, place))
 
 
-def is_footer_sound(path: Path) -> bool:
-    """Whether a footer is as it was sealed; one that has no seal may be."""
-    with path.open("rb") as file:
-        _, footer = _footer(file)
+def is_footer_sound(content: bytes) -> bool:
+    """Whether a Parquet file's footer is as it was sealed; one that has no seal may be."""
+    _, footer = _footer(io.BytesIO(content))
     place = SEAL.search(footer)
     return place is None or place[1] == _sha256_unsealed(footer, place)
 
