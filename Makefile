@@ -40,7 +40,7 @@ clean:
 
 # Installed anew whenever what is to be installed has changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "Installing into $(VENV); the first time this takes some minutes and 2 GB or more."
+	@echo "Installing into $(VENV); the first time this takes some minutes and 3 GB or more."
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input \
 	  --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $(STAMP)
