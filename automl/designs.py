@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.hyperopt import HyperOptSearch
 
@@ -17,7 +18,7 @@ from automl.config import StudyConfig
 from automl.design_trial import score_design
 from automl.failures import reason
 from automl.halving import Budget, Rung, best_records, halving_rungs
-from automl.search import LocalCallback, is_counted_again, raise_first_error, trial_error
+from automl.search import LocalCallback, raise_first_error, trial_error
 from automl.study_log import log_line
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -68,7 +69,7 @@ class _Watcher(LocalCallback, tune.Stopper):
         return self._failed
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if is_counted_again(trial, RETRIES):
+        if _is_counted_again(trial):
             return
         why = reason(trial_error(trial))
         self._say(f"the trial of a design failed: {why}; it goes on from what is on disk")
@@ -81,6 +82,21 @@ class _Watcher(LocalCallback, tune.Stopper):
     ) -> None:
         number = self._numbers.setdefault(trial.trial_id, len(self._numbers))
         self._watch(number, result)
+
+
+def _is_counted_again(trial: Any) -> bool:
+    """Whether a trial's failure is a process's death that was counted before.
+
+    Tune may count it as the task's and then as the actor's: so such a trial may fail once more.
+
+    Args:
+        trial: of Tune's, which is to be tried again.
+    """
+    if not isinstance(trial_error(trial), RayActorError):
+        return False
+    counted: bool = trial.max_failures > RETRIES
+    trial.max_failures = RETRIES + 1
+    return counted
 
 
 Watch = Callable[[int, int, dict[str, Any]], None]

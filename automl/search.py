@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from ray import cloudpickle, tune
-from ray.exceptions import RayActorError
 
 from automl.failures import reason
 from automl.ledger import Ledger, Row, evaluated_whole, read_rows
@@ -182,22 +181,6 @@ def trial_error(trial: Any) -> Exception:
     """What a trial of Tune's failed of."""
     # Tune's own copy, not `get_pickled_error`: that reads what is yet to be brought to storage.
     return _cause(cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
-
-
-def is_counted_again(trial: Any, retries: int) -> bool:
-    """Whether a trial's failure is a process's death that was counted before.
-
-    Tune may count it as the task's and then as the actor's: so such a trial may fail once more.
-
-    Args:
-        trial: of Tune's, which is to be tried again.
-        retries: how many times trials may be.
-    """
-    if not isinstance(trial_error(trial), RayActorError):
-        return False
-    counted: bool = trial.max_failures > retries
-    trial.max_failures = retries + 1
-    return counted
 
 
 def _cause(error: Exception) -> Exception:
