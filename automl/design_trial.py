@@ -6,6 +6,7 @@ is another trial; its training goes on from the checkpoint that there is.
 """
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ DESIGNS = pa.schema(
 they were tried. A design that went on has a row for each rung before the final budget's."""
 
 
+REPORT_S = 1.0
+"""Seconds between the reports of a search: while `tune.report` waits for the study, evaluators that
+are free wait for a subnet."""
+
+
 def record_path(workspace: Workspace, design: Design, budget: Budget) -> Path:
     """Where a finished trial leaves its result; a trial that is there is not run again."""
     name = f"{design.key}@{budget.steps}x{budget.evaluations}.json"
@@ -62,7 +68,8 @@ def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> 
     """The trial: report a design's hypervolume to Ray Tune.
 
     While it runs, it reports `phase` (train or search), `step` of `total`, and of the search front
-    size and hypervolume so far. The last report has `record`, the design's row.
+    size and hypervolume so far, and as `curve` what these were after each evaluation since the last
+    report. The last report of all has `record`, the design's row.
     """
     design = workspace.config.designs.space.design(flat)
     path = record_path(workspace, design, budget)
@@ -103,22 +110,46 @@ def _failed(reason: str) -> dict[str, Any]:
     return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
 
 
+class _Reports:
+    """Tells the study how far a search is, at once and then every so often.
+
+    Args:
+        weights: the supernet, DESIGN@STEPS.
+        total: evaluations that the search is to make.
+    """
+
+    def __init__(self, weights: str, total: int) -> None:
+        self._constants = {"phase": "search", "weights": weights, "total": total}
+        self._untold: list[SearchState] = []
+        self._told = -math.inf
+
+    def add(self, state: SearchState) -> None:
+        """Take how far the search is after an evaluation."""
+        self._untold.append(state)
+        if time.monotonic() >= self._told + REPORT_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell what was not told yet."""
+        if not self._untold:
+            return
+        curve = [
+            (s.evaluations, {"front_size": s.front_size, "hypervolume": s.hypervolume})
+            for s in self._untold
+        ]
+        last, reached = curve[-1]
+        tune.report({**self._constants, "step": last, **reached, "curve": curve})
+        self._untold = []
+        self._told = time.monotonic()
+
+
 def _search(
     design: Design, workspace: Workspace, budget: Budget, checkpoint: Path
 ) -> dict[str, Any]:
-    def report(state: SearchState) -> None:
-        tune.report(
-            {
-                "phase": "search",
-                "weights": f"{design.key}@{budget.steps}",
-                "step": state.evaluations,
-                "total": budget.evaluations,
-                "front_size": state.front_size,
-                "hypervolume": state.hypervolume,
-            }
-        )
-
-    rows = search_subnets(workspace, design, budget.steps, checkpoint, budget.evaluations, report)
+    reports = _Reports(f"{design.key}@{budget.steps}", budget.evaluations)
+    steps, evaluations = budget.steps, budget.evaluations
+    rows = search_subnets(workspace, design, steps, checkpoint, evaluations, reports.add)
+    reports.tell()
     front, state = front_rows(workspace, rows), search_state(workspace, rows)
     return {
         "evaluations": state.evaluations,

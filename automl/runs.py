@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -119,22 +119,18 @@ class Runs:
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics of a run, rounded."""
+        self.log_curve(run_id, [(step, metrics)])
+
+    def log_curve(self, run_id: str, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Log metrics of a run at several steps, rounded."""
         now = int(time.time() * 1000)
         logged = [
             Metric(name, round(float(value), DECIMALS), now, step)
+            for step, metrics in points
             for name, value in metrics.items()
         ]
-        self.client.log_batch(run_id, metrics=logged)
-
-    def log_curve(self, run_id: str, name: str, values: list[float]) -> None:
-        """Log a metric's values over the steps 1, 2, …, rounded."""
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(name, round(value, DECIMALS), now, step)
-            for step, value in enumerate(values, start=1)
-        ]
-        for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        for start in range(0, len(logged), BATCH):
+            self.client.log_batch(run_id, metrics=logged[start : start + BATCH])
 
 
 def is_running(run: Run) -> bool:

@@ -106,9 +106,8 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
 def log_trial(delivery: Delivery, report: dict[str, Any]) -> None:
     """Log to MLflow what a design's trial reports, while it searches and when it is done."""
     if report["phase"] == "search":
-        metrics = {name: report[name] for name in ("front_size", "hypervolume")}
-        weights, step = report["weights"], report["step"]
-        delivery.send(lambda tracking: tracking.log_search(weights, step, metrics))
+        weights, curve = report["weights"], report["curve"]
+        delivery.send(lambda tracking: tracking.log_search(weights, curve))
     if "record" in report:
         record = report["record"]
         delivery.send(lambda tracking: tracking.log_design(record))

@@ -69,17 +69,16 @@ class Tracking:
         self._client = self._runs.client
         self._experiment = self._runs.experiment
 
-    def log_search(self, weights: str, evaluations: int, metrics: dict[str, float]) -> None:
+    def log_search(self, weights: str, curve: list[tuple[int, dict[str, float]]]) -> None:
         """Log how far the search of a supernet is, while it runs, in the run of its design.
 
         Args:
             weights: the supernet, DESIGN@STEPS.
-            evaluations: so far; MLflow shows the metrics over it.
-            metrics: front size and hypervolume so far.
+            curve: after so many evaluations, front size and hypervolume.
         """
         run = self._runs.find_or_make(views.DESIGN, weights, _design_name(weights), self._study_run)
         if is_running(run):
-            self._runs.log_metrics(run.info.run_id, metrics, evaluations)
+            self._runs.log_curve(run.info.run_id, curve)
 
     def log_design(self, record: dict[str, Any]) -> None:
         """Log a design that was tried: a run for each number of steps that it was trained for."""
@@ -184,7 +183,7 @@ class Tracking:
             own = [row for row in rows if row["weights"] == weights]
             before = values[-1] if values else 0.0
             values += [max(before, value) for value in hypervolume_history(own, parent_macs)]
-        self._runs.log_curve(run_id, HISTORY, values)
+        self._runs.log_curve(run_id, [(n, {HISTORY: v}) for n, v in enumerate(values, start=1)])
 
     def subnets_link(self) -> str | None:
         """The page of MLflow that shows this study's subnets; None if they weren't logged."""

@@ -31,7 +31,7 @@ from ray import tune
 from rich.console import Console
 
 from automl import design_trial, designs, search, stages
-from automl.cluster import connect
+from automl.cluster import WORKER_ENVIRONMENT, connect
 from automl.config import StudyConfig, check_config
 from automl.halving import Budget
 from automl.ledger import Row, read_rows
@@ -49,6 +49,7 @@ Slept = tuple[str, float, float]
 
 
 def main(options: argparse.Namespace) -> int:
+    os.environ.update(WORKER_ENVIRONMENT)  # `connect` sets it for a Ray that it starts
     ray.init(address="local", num_cpus=max(options.workers), log_to_driver=False)
     print("workers  evaluations     s  a second  of linear  CPU ms each: trial, study")
     reached = True

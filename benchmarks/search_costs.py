@@ -60,7 +60,8 @@ def costs_at(
     write_rows(before, part)
     ledger = Ledger(part)
     tracking = Tracking(workspace.config, workspace.root)
-    tracking.log_search("made@1", 1, {"hypervolume": 0.5, "front_size": 3.0})
+    reached = {"hypervolume": 0.5, "front_size": 3.0}
+    tracking.log_search("made@1", [(1, reached)])
     steps = iter(range(2, 2 + each))
     found = {
         f"proposal, {name}": proposals(workspace, space, before, name, each) for name in SEARCHERS
@@ -70,8 +71,7 @@ def costs_at(
     found["ledger read by an evaluator"] = cpu_ms(lambda: rivals_of(read_rows(part)), each)
     found["front and hypervolume"] = cpu_ms(lambda: search_state(workspace, ledger.rows()), each)
     found["MLflow told of them"] = cpu_ms(
-        lambda: tracking.log_search("made@1", next(steps), {"hypervolume": 0.5, "front_size": 3.0}),
-        each,
+        lambda: tracking.log_search("made@1", [(next(steps), reached)]), each
     )
     found["the ledger's size in MB"] = part.stat().st_size / 1e6
     return found

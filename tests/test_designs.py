@@ -22,12 +22,15 @@ from automl.designs import (
 from automl.halving import Budget
 from automl.ledger import read_rows, write_rows
 from automl.progress import StudyProgress
+from automl.search import SearchState
 from automl.train import raised
 from automl.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.design import Design
 
-SEARCHING = {"phase": "search", "weights": "d@2", "step": 3, "total": 3, "front_size": 2}
+REACHED = {"front_size": 2, "hypervolume": 0.2}
+SEARCHING = {"phase": "search", "weights": "d@2", "step": 3, "total": 3, **REACHED}
+SEARCHING |= {"curve": [(2, REACHED), (3, REACHED)]}
 
 
 def workspace_of(tmp_path: Path, **settings: Any) -> Workspace:
@@ -201,8 +204,8 @@ class Runs:
     def log_design(self, record: dict[str, Any]) -> None:
         self.logged.append((record["design"], record["steps"]))
 
-    def log_search(self, weights: str, evaluations: int, metrics: dict[str, float]) -> None:
-        assert metrics.keys() == {"front_size", "hypervolume"}
+    def log_search(self, weights: str, curve: list[tuple[int, dict[str, float]]]) -> None:
+        assert curve == SEARCHING["curve"]
 
 
 def test_each_design_has_a_row_for_each_number_of_steps(
@@ -285,3 +288,25 @@ def test_a_design_without_training_is_not_the_best(tmp_path: Path) -> None:
     ]
     write_rows(rows, workspace.root / "designs.parquet", DESIGNS)
     assert stages.best_design(workspace) == second
+
+
+def test_a_search_reports_every_so_often_and_leaves_nothing_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[dict[str, Any]] = []
+    clock = 100.0
+    monkeypatch.setattr(design_trial.tune, "report", told.append)
+    monkeypatch.setattr(design_trial.time, "monotonic", lambda: clock)
+    reports = design_trial._Reports("d@2", 4)
+    for evaluations, seconds in enumerate([0.0, 0.4, 0.7, 0.1], start=1):
+        clock += seconds
+        reports.add(SearchState(evaluations, evaluations, evaluations / 10))
+    assert [report["step"] for report in told] == [1, 3], "the first at once, then each second"
+    reports.tell()
+    reports.tell()
+    assert [point[0] for report in told for point in report["curve"]] == [1, 2, 3, 4]
+    assert told[-1] == {
+        **{"phase": "search", "weights": "d@2", "total": 4, "step": 4},
+        **{"front_size": 4, "hypervolume": 0.4},
+        "curve": [(4, {"front_size": 4, "hypervolume": 0.4})],
+    }

@@ -20,10 +20,10 @@ def test_a_design_has_a_run_for_each_number_of_steps_and_none_twice(tmp_path: Pa
         found = {"hypervolume": hypervolume, "best_miou_val": None}
         return {"design": design.key, **design.to_dict(), **counts, **found, **more}
 
-    tracking.log_search(f"{design.key}@8", 1, {"hypervolume": 0.1, "front_size": 1})
-    tracking.log_search(f"{design.key}@8", 2, {"hypervolume": 0.15, "front_size": 2})
+    first, second = {"hypervolume": 0.1, "front_size": 1}, {"hypervolume": 0.15, "front_size": 2}
+    tracking.log_search(f"{design.key}@8", [(1, first), (2, second)])
     tracking.log_design(record(8, 0.2))
-    tracking.log_search(f"{design.key}@8", 3, {"hypervolume": 0.9, "front_size": 9})
+    tracking.log_search(f"{design.key}@8", [(3, {"hypervolume": 0.9, "front_size": 9})])
     tracking.log_design(record(18, 0.3))
     tracking.log_design(record(8, 0.2))
     tracking.log_design(record(40, 0.0, failure="the loss is nan"))

@@ -58,7 +58,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     made = Study(StudyConfig(), folder / "mine")
     tracking = Tracking(made.config, made.output)
     for number, hypervolume in enumerate([0.2, 0.4321], start=1):
-        tracking.log_search("dddd@8", number, {"hypervolume": hypervolume, "front_size": number})
+        reached = {"hypervolume": hypervolume, "front_size": number}
+        tracking.log_search("dddd@8", [(number, reached)])
     tracking.log_design(DESIGN)
     tracking.log_history(ROWS, PARENT["encoder_macs"])
     for row in ROWS:
