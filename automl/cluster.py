@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from automl.config import ResourcesConfig
+from automl.base_config import ResourcesConfig
 from automl.placement import (
     Node,
     await_evaluator,

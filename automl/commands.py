@@ -7,10 +7,12 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from automl.base_study import REPORT
 from automl.best import best_subnet, parse_bound
 from automl.cli import QUICK_START
-from automl.config import StudyConfig, load_config
+from automl.config import StudyConfig, check_config, load_config
 from automl.export import check_format, export_subnet, export_summary
+from automl.families import AnyStudy, open_study
 from automl.latency import front_latency_table, latency_notes, latency_table
 from automl.output import CONFIG, read_config
 from automl.preparing import prepare_to
@@ -18,7 +20,6 @@ from automl.study import Study
 from automl.tables import (
     designs_table,
     evaluation_tables,
-    front_table,
     importance_table,
     left_out_table,
     profile_notes,
@@ -39,6 +40,11 @@ def _existing(config: Path) -> Path:
     if not path.is_file():
         raise InputError(f"--config: {config} does not exist; give the path of a YAML file")
     return path
+
+
+def _any_study(config: Path, output: Path | None, overrides: list[str] | None) -> AnyStudy:
+    """The study of a configuration, whatever its family."""
+    return open_study(_existing(config), overrides or [], output)
 
 
 def _study(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
@@ -94,10 +100,10 @@ def run(
     as_json: bool,
 ) -> None:
     """As `supersam run`."""
-    study = _study(config, output, overrides)
-    result = study.run()
-    value = {"output": str(study.output), "parent": result.parent, "front": result.front}
-    _show(as_json, value, front_table(result.front, result.parent), where_to_look(study))
+    study = _any_study(config, output, overrides)
+    study.run_until(REPORT)
+    value, tables = study.summary()
+    _show(as_json, value, *tables, where_to_look(study))
 
 
 def prepare(
@@ -266,21 +272,21 @@ def report(
     as_json: bool,
 ) -> None:
     """As `supersam report`."""
-    study = _study(config, output, overrides)
+    study = _any_study(config, output, overrides)
     path = study.write_report()
-    result = study.result()
-    value = {"report": str(path), "front": result.front}
-    _show(as_json, value, front_table(result.front, result.parent), f"Report: {path}")
+    value, tables = study.summary()
+    value = {"report": str(path), "front": value["front"]}
+    _show(as_json, value, *tables, f"Report: {path}")
 
 
-def where_to_look(study: Study) -> str:
+def where_to_look(study: AnyStudy) -> str:
     """Where the result of a study is to be seen, a line each."""
     lines = [f"Report: {study.output / 'report.html'}"]
     if not study.tracking_uri.startswith("http"):
         lines.append(
             f"Compare: mlflow ui --backend-store-uri {addresses.shown(study.tracking_uri)}"
         )
-    if link := study.subnets_link():
+    if link := study.results_link():
         lines.append(f"Subnets: {link}")
     return "\n".join(lines)
 
@@ -289,7 +295,7 @@ def _there(config: Path, output: Path | None, overrides: list[str]) -> Study:
     """As `_study`; a directory that alone is named says what its study's configuration is."""
     if output is None or overrides or config != QUICK_START or not (output / CONFIG).is_file():
         return _study(config, output, overrides)
-    return Study(read_config(output), output)
+    return Study(read_config(output, check_config), output)
 
 
 def _one_subnet(study: Study, keys: list[str], best: list[str]) -> str:

@@ -1,20 +1,15 @@
-"""The one configuration of a study: typed, checked once, written beside its results."""
+"""The one configuration of a study of SAM: typed, checked once, written beside its results."""
 
-from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
-from yaml import YAMLError
+from pydantic import Field, field_validator
 
-from automl.config_file import yaml_text
+from automl.base_config import BaseConfig, Section
+from automl.config_reading import read_values, validated
 from automl.design_checks import check_designs, check_scores
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.addresses import shown
-from search_spaces.content_key import content_key
 from search_spaces.design import DesignSpace
 from search_spaces.errors import InputError
 from trainables.data.prompts import PromptKind
@@ -41,11 +36,7 @@ def _whole_function(name: str) -> str:
     return f"{_whole(Path(file))}:{function}" if file.endswith(".py") else name
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """How a data set in a layout of its own is prepared; unused where it is prepared already.
 
     Args:
@@ -70,10 +61,10 @@ class DataConfig(_Section):
     test: float = Field(0.2, gt=0, lt=1)
     min_area: int = Field(16, ge=1)
     max_side: int | None = Field(None, ge=1)
-    limits: dict[Literal["train", "val", "test"], Annotated[int, Field(ge=1)]] = {}
+    limits: dict[Literal["train", "val", "test"], Annotated[int, Field(ge=1)]] = Field({})
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """What a subnet is measured on.
 
     Args:
@@ -91,7 +82,7 @@ class EvaluationConfig(_Section):
     batch_size: int | None = Field(None, ge=1)
 
 
-class PrioritiseConfig(_Section):
+class PrioritiseConfig(Section):
     """Calibration, on pictures of the train split.
 
     Args:
@@ -106,7 +97,7 @@ class PrioritiseConfig(_Section):
     worth: WorthKind = "miou"
 
 
-class DesignsConfig(_Section):
+class DesignsConfig(Section):
     """The outer search: how many designs, and what each of them is given to begin with.
 
     Args:
@@ -134,14 +125,14 @@ class DesignsConfig(_Section):
         )
 
 
-class FinalConfig(_Section):
+class FinalConfig(Section):
     """What the best design is given on the last rung; its training goes on from the one before."""
 
     steps: int = Field(1000, ge=1)
     evaluations: int = Field(200, ge=1)
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """How the subnets of a supernet are searched.
 
     Args:
@@ -165,45 +156,7 @@ class SearchConfig(_Section):
         return _whole_function(name)
 
 
-class ResourcesConfig(_Section):
-    """What Ray reserves for each stage. They change no result but the order of evaluations.
-
-    Args:
-        train_workers: processes of a training, each with `train_cpus` and `train_gpus`.
-        train_gpus: null: 1 where the cluster has GPUs, else 0.
-        evaluators: processes that evaluate subnets side by side, each with `evaluator_cpus` and
-            `evaluator_gpus`.
-        evaluator_gpus: a fraction shares a GPU; null: the share with which all evaluators run at
-            once, at most 1, and 0 where the cluster has no GPUs.
-        evaluator_cache_mb: of the memory where the model is, for what subnets have in common.
-        start_timeout_s: how long a stage waits for room on the cluster.
-    """
-
-    train_workers: int = Field(1, ge=1)
-    train_cpus: float = Field(2, gt=0)
-    train_gpus: float | None = Field(None, ge=0)
-    evaluators: int = Field(1, ge=1)
-    evaluator_cpus: float = Field(2, gt=0)
-    evaluator_gpus: float | None = Field(None, ge=0)
-    evaluator_cache_mb: int = Field(1024, ge=0)
-    start_timeout_s: int = Field(60, ge=1)
-
-
-class TrackingConfig(_Section):
-    """Where MLflow keeps its runs; by default `mlflow.db` beside the output directory.
-
-    Args:
-        uri: of a store or a server; null: the default.
-        experiment: its name.
-        patience_s: how long a study that is done waits for a server that is away.
-    """
-
-    uri: str | None = None
-    experiment: str = "supersam"
-    patience_s: int = Field(3600, ge=0)
-
-
-class StudyConfig(_Section):
+class StudyConfig(BaseConfig):
     """Everything that a study does follows from this and its seed.
 
     Args:
@@ -214,7 +167,6 @@ class StudyConfig(_Section):
         image_size: side of the encoder's input, pixels; null: the checkpoint's own.
         prompts: box, point (a random one of the mask), centre (the one farthest from its edge), or
             mixed (box or point).
-        seed: every random choice follows from it.
         latency_table: the file that `supersam latency` makes on the machine that will serve.
         constraints: bounds on subnets by cost name: a ceiling such as 3000000, "50%" or "<=50%", a
             floor such as ">=30%", or both as "30%..50%"; a share is of the parent's own. Costs are
@@ -222,14 +174,14 @@ class StudyConfig(_Section):
             peak_memory.
     """
 
+    family: Literal["sam"] = "sam"
     model: str = "vit_t"
     checkpoint: Path | None = None
     data: str = "nuclei"
     image_size: int | None = Field(None, ge=64)
     prompts: PromptKind = "box"
-    seed: int = Field(0, ge=0)
     latency_table: Path | None = None
-    constraints: dict[str, str | float] = {}
+    constraints: dict[str, str | float] = Field({})
     prepare: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     prioritise: PrioritiseConfig = PrioritiseConfig()
@@ -237,8 +189,6 @@ class StudyConfig(_Section):
     designs: DesignsConfig = DesignsConfig()
     search: SearchConfig = SearchConfig()
     final: FinalConfig = FinalConfig()
-    resources: ResourcesConfig = ResourcesConfig()
-    tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("checkpoint", "latency_table")
     @classmethod
@@ -252,23 +202,15 @@ class StudyConfig(_Section):
             return place
         return str(_whole(Path(place)))
 
-    @property
-    def key(self) -> str:
-        """Content hash of all that changes a result."""
-        return content_key(self.result_values())
-
     def result_values(self) -> dict[str, Any]:
-        """What results follow from; not where things run and are logged, nor how strictly."""
-        return self.without_secrets().model_dump(
-            mode="json", exclude={"resources": True, "tracking": True, "prepare": {"strict": True}}
-        )
+        """As any configuration's; how strictly data is read changes nothing either."""
+        values = super().result_values()
+        del values["prepare"]["strict"]
+        return values
 
-    def without_secrets(self) -> "StudyConfig":
-        """The same without passwords and keys in its addresses: what files and pages may show."""
-        tracking = self.tracking.model_copy(
-            update={"uri": self.tracking.uri and shown(self.tracking.uri)}
-        )
-        return self.model_copy(update={"data": shown(self.data), "tracking": tracking})
+    def without_secrets(self) -> Self:
+        """As any configuration's."""
+        return super().without_secrets().model_copy(update={"data": shown(self.data)})
 
     @property
     def checkpoint_path(self) -> Path:
@@ -283,49 +225,13 @@ class StudyConfig(_Section):
         return path
 
 
-def config_keys(section: type[BaseModel] = StudyConfig, above: str = "") -> dict[str, FieldInfo]:
-    """Every key by its whole name, such as `training.batch_size`."""
-    found: dict[str, FieldInfo] = {}
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= config_keys(kind, f"{above}{name}.")
-        else:
-            found[f"{above}{name}"] = field
-    return found
-
-
 def load_config(path: str | Path | None, overrides: list[str]) -> StudyConfig:
     """Read a YAML file, apply `KEY=VALUE` overrides (`training.batch_size=8`), check everything.
 
     Raises:
         InputError: the file is missing or no YAML, a key is unknown, or a value is out of range.
     """
-    for override in overrides:
-        if "=" not in override or override.startswith("="):
-            raise InputError(f"{override!r}: expected KEY=VALUE, such as seed=1")
-    path = None if path is None else Path(path)
-    if path is not None and not path.is_file():
-        raise InputError(f"--config: {path} does not exist; give the path of a YAML file")
-    where = str(path) if path else "the command line"
-    try:
-        tree = OmegaConf.load(StringIO(yaml_text(path))) if path else OmegaConf.create({})
-        if not isinstance(tree, DictConfig):
-            raise InputError(f"{where}: expected a table of keys and values")
-        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist([_plain(o) for o in overrides]))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except InputError:
-        raise
-    # OmegaConf and PyYAML raise errors of Python's own on keys and numbers that they can't make.
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{where}: {_one_line(error)}") from error
-    return check_config(cast(dict[str, Any], values), where)
-
-
-def _plain(override: str) -> str:
-    """An override whose value may begin with >, which YAML takes for a folded text otherwise."""
-    key, _, value = override.partition("=")
-    return f"{key}='{value}'" if value.startswith(">") else override
+    return check_config(*read_values(path, overrides))
 
 
 def check_config(values: dict[str, Any], where: str, own_code: bool = True) -> StudyConfig:
@@ -340,10 +246,13 @@ def check_config(values: dict[str, Any], where: str, own_code: bool = True) -> S
     Raises:
         InputError: as `load_config`.
     """
-    try:
-        config = StudyConfig.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"{where}: {_first_mistake(error)}") from error
+    family = values.get("family", "sam")
+    if family != "sam":
+        raise InputError(
+            f"{where}: it is of the family {family!r}, and this is for sam; `supersam run` and "
+            "`supersam report` are for all"
+        )
+    config = validated(StudyConfig, values, where)
     if own_code:
         if config.search.searcher not in SEARCHERS:
             find_searcher(config.search.searcher)
@@ -369,42 +278,3 @@ def check_config(values: dict[str, Any], where: str, own_code: bool = True) -> S
             f"resources.train_workers {workers} times training.accumulation {parts}"
         )
     return config
-
-
-def first_difference(mine: StudyConfig, other: StudyConfig) -> tuple[str, Any, Any]:
-    """The first key, dotted, in which two configurations differ, and both values."""
-    ours, theirs = (_flat(c.result_values()) for c in (mine, other))
-    for key in [*ours, *theirs]:
-        if ours.get(key) != theirs.get(key):
-            return key, ours.get(key), theirs.get(key)
-    raise ValueError("the configurations are equal")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _first_mistake(error: ValidationError) -> str:
-    mistake = error.errors()[0]
-    key = ".".join(str(part) for part in mistake["loc"])
-    if mistake["type"] == "extra_forbidden":
-        section = _section_at(mistake["loc"][:-1])
-        return f"unknown key {key}; known here: {', '.join(section.model_fields)}"
-    return f"{key}: {mistake['msg']}, got {mistake['input']!r}"
-
-
-def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = StudyConfig
-    for part in location:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return section
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

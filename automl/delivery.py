@@ -4,15 +4,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
 
-from automl.config import StudyConfig
+from automl.base_config import BaseConfig, TrackingConfig
 from automl.runs import tracking_uri
 from automl.study_log import log_line
-from automl.tracking import Tracking
-from automl.workspace import Workspace
 from search_spaces.addresses import shown
 from search_spaces.errors import InputError
 
@@ -22,30 +22,33 @@ GONE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"}
 """What MLflow's client makes of a server that does not answer, or not for now."""
 SERVERS = ("http://", "https://")
 """What the URI of a server begins with."""
-Call = Callable[[Tracking], None]
+T = TypeVar("T")
 
 
-class Delivery:
+class Delivery(Generic[T]):
     """Makes calls in order; while MLflow's server is away they wait here, and the study goes on.
 
     What still waits when a stage ends is left: the last stage logs everything once more, from the
     study's files, and waits for the server.
 
     Args:
-        workspace: of the study.
+        config: where MLflow keeps its runs.
+        root: the study's output directory.
+        connect: makes what calls are made on; it may find the server away as well.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, config: TrackingConfig, root: Path, connect: Callable[[], T]) -> None:
         # MLflow's own patience is minutes, in which the study would stand still.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        self._workspace = workspace
-        self._tracking: Tracking | None = None
-        self._waiting: deque[Call] = deque()
+        self._root, self._connect = root, connect
+        self._uri = tracking_uri(config, root)
+        self._tracking: T | None = None
+        self._waiting: deque[Callable[[T], None]] = deque()
         self._next_try = 0.0
         self._away = False
 
-    def send(self, call: Call) -> None:
+    def send(self, call: Callable[[T], None]) -> None:
         """Make a call now if the server answers, else later."""
         self._waiting.append(call)
         if time.monotonic() >= self._next_try:
@@ -66,7 +69,7 @@ class Delivery:
         while self._waiting:
             try:
                 if self._tracking is None:
-                    self._tracking = Tracking(self._workspace.config, self._workspace.root)
+                    self._tracking = self._connect()
                 self._waiting[0](self._tracking)
             except (MlflowException, requests.RequestException) as error:
                 if not is_away(error, self._uri):
@@ -81,12 +84,8 @@ class Delivery:
             self._say("answers again; all that waited is logged")
             self._away = False
 
-    @property
-    def _uri(self) -> str:
-        return tracking_uri(self._workspace.config.tracking, self._workspace.root)
-
     def _say(self, text: str) -> None:
-        log_line(self._workspace.root, f"MLflow at {shown(self._uri)} {text}")
+        log_line(self._root, f"MLflow at {shown(self._uri)} {text}")
 
 
 def is_away(error: Exception, uri: str) -> bool:
@@ -98,7 +97,7 @@ def is_away(error: Exception, uri: str) -> bool:
     )
 
 
-def check_server(config: StudyConfig) -> None:
+def check_server(config: BaseConfig) -> None:
     """Refuse to begin with an MLflow server that does not answer.
 
     Raises:

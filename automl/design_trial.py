@@ -17,8 +17,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.files import write_json
 from automl.halving import Budget
-from automl.search import SearchFailedError, SearchState, front_rows, search_state, search_subnets
+from automl.search import SearchState, front_rows, search_state, search_subnets
 from automl.train import train_design
+from automl.trials import SearchFailedError
 from automl.workspace import Workspace
 from search_spaces.design import Design
 

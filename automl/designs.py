@@ -18,8 +18,8 @@ from automl.config import StudyConfig
 from automl.design_trial import score_design
 from automl.failures import reason
 from automl.halving import Budget, Rung, best_records, halving_rungs
-from automl.search import LocalCallback, raise_first_error, trial_error
 from automl.study_log import log_line
+from automl.trials import LocalCallback, raise_first_error, trial_error
 from automl.workspace import Workspace
 from search_spaces.design import Design
 

@@ -6,6 +6,7 @@ in `evaluations.parquet`.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,8 +48,25 @@ SCHEMA = pa.schema(
         ("failure", pa.string()),  # why it could not be evaluated; null where it was
     ]
 )
-IDENTITY = ("subnet", "design", "weights", "split", "pictures")
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a family's ledger.
+
+    Args:
+        schema: of all of them; `failure` says why a candidate could not be evaluated.
+        identity: those that make an evaluation the same as another.
+        found_by: those that `Ledger.find` looks for.
+    """
+
+    schema: pa.Schema
+    identity: tuple[str, ...]
+    found_by: tuple[str, ...]
+
+
+SUBNETS = Columns(SCHEMA, ("subnet", "design", "weights", "split", "pictures"), ("subnet", "split"))
 
 
 class DamagedError(InputError):
@@ -56,8 +74,8 @@ class DamagedError(InputError):
 
 
 def row_identity(row: Row) -> tuple[Any, ...]:
-    """What makes an evaluation the same as another."""
-    return tuple(row[name] for name in IDENTITY)
+    """What makes the evaluation of a subnet the same as another."""
+    return tuple(row[name] for name in SUBNETS.identity)
 
 
 def write_rows(rows: Iterable[Row], path: Path, schema: pa.Schema = SCHEMA) -> None:
@@ -118,14 +136,14 @@ def heads_share(row: Row, full_heads: Sequence[int]) -> float:
     return fmean(heads / full_heads[layer] for layer, heads in kept)
 
 
-def _evaluations(path: Path) -> list[Row]:
+def _evaluations(path: Path, columns: Columns) -> list[Row]:
     """Rows of a part of the ledger.
 
     Raises:
         DamagedError: it is not as it was written, or another table.
     """
     rows = read_rows(path)
-    missing = [name for name in IDENTITY if rows and name not in rows[0]]
+    missing = [name for name in columns.identity if rows and name not in rows[0]]
     if missing:
         raise DamagedError(f"{path} is no ledger: it has no column {missing[0]!r}")
     return rows
@@ -140,16 +158,22 @@ class Ledger:
     Args:
         path: of the part.
         say: told where the part is damaged.
+        columns: of the family.
 
     Raises:
         DamagedError: the file before it is damaged, too.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None] = warnings.warn) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        say: Callable[[str], None] = warnings.warn,
+        columns: Columns = SUBNETS,
+    ) -> None:
+        self.path, self._columns = path, columns
         self._before = path.with_suffix(".before")
         self._rows: dict[tuple[Any, ...], Row] = {}
-        self._found: dict[tuple[str, str], Row] = {}
+        self._found: dict[tuple[Any, ...], Row] = {}
         for row in self._last_good(say):
             self._add(row)
 
@@ -160,9 +184,13 @@ class Ledger:
         """All rows, in the order in which they were made."""
         return list(self._rows.values())
 
-    def find(self, subnet: str, split: str) -> Row | None:
-        """The first evaluation of a subnet on a split, whole or not; None if there is none."""
-        return self._found.get((subnet, split))
+    def find(self, *values: Any) -> Row | None:
+        """The first evaluation of a candidate, whole or not; None if there is none.
+
+        Args:
+            values: of the columns `found_by`: a subnet and a split.
+        """
+        return self._found.get(values)
 
     def record(self, row: Row) -> None:
         """Add an evaluation.
@@ -170,26 +198,31 @@ class Ledger:
         Raises:
             ValueError: it was made before.
         """
-        if row_identity(row) in self._rows:
-            raise ValueError(f"evaluated twice: {row_identity(row)}")
-        self._add({name: row.get(name) for name in SCHEMA.names})
+        identity = self._values(row, self._columns.identity)
+        if identity in self._rows:
+            raise ValueError(f"evaluated twice: {identity}")
+        self._add({name: row.get(name) for name in self._columns.schema.names})
         if self.path.exists():
             # A name more for the same file: the part is there at any moment.
             spare = self._before.with_suffix(".spare")
             spare.unlink(missing_ok=True)
             spare.hardlink_to(self.path)
             spare.replace(self._before)
-        write_rows(self._rows.values(), self.path)
+        write_rows(self._rows.values(), self.path, self._columns.schema)
 
     def _last_good(self, say: Callable[[str], None]) -> list[Row]:
         try:
-            return _evaluations(self.path)
+            return _evaluations(self.path, self._columns)
         except DamagedError as error:
-            rows = _evaluations(self._before)
+            rows = _evaluations(self._before, self._columns)
             say(f"{error}; the ledger goes on from the {len(rows)} rows before it")
-            write_rows(rows, self.path)
+            write_rows(rows, self.path, self._columns.schema)
             return rows
 
     def _add(self, row: Row) -> None:
-        self._rows[row_identity(row)] = row
-        self._found.setdefault((row["subnet"], row["split"]), row)
+        self._rows[self._values(row, self._columns.identity)] = row
+        self._found.setdefault(self._values(row, self._columns.found_by), row)
+
+    @staticmethod
+    def _values(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in names)

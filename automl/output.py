@@ -1,35 +1,45 @@
-"""Whose output directory it is, and whether a study's inputs can be used: before anything runs."""
+"""Whose output directory it is: before anything runs."""
 
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
-from automl.config import PACKAGED_DATA, StudyConfig, check_config, first_difference
+from automl.base_config import BaseConfig
+from automl.base_workspace import BaseWorkspace
 from automl.config_file import yaml_text
+from automl.config_reading import first_difference
 from automl.failures import reason
 from automl.files import write_text
-from automl.reach import check_reachable
 from automl.study_log import log_line
-from automl.workspace import Workspace
 from search_spaces.errors import InputError
-from trainables.data.pictures import Pictures
-from trainables.data.prepare import is_prepared
-from trainables.data.splits import SPLITS
-from trainables.data.storage import Location
-from trainables.sam.models import load_sam
 
 CONFIG = "config.yaml"
 RUNNING = "running"
 """Names the process that runs the study; what is left of one that was killed."""
 
 
-def check_output(workspace: Workspace) -> None:
+C = TypeVar("C", bound=BaseConfig, covariant=True)
+
+
+class Check(Protocol[C]):
+    """Makes a family's configuration from its values; see `automl.config.check_config`."""
+
+    def __call__(self, values: dict[str, Any], where: str, own_code: bool = True) -> C:
+        """The configuration; `own_code` is whether Python that it names is imported."""
+
+
+def check_output(workspace: BaseWorkspace, check: Check[C]) -> None:
     """Refuse a directory that belongs to another configuration or to something else.
+
+    Args:
+        workspace: of the study.
+        check: of the study's family.
 
     Raises:
         InputError: it does.
@@ -40,7 +50,7 @@ def check_output(workspace: Workspace) -> None:
         if root.exists() and any(root.iterdir()):
             raise InputError(f"--output: {root} holds other files; give a new or empty directory")
         return
-    theirs = read_config(root)
+    theirs = read_config(root, check)
     if theirs.key != config.key:
         key, mine, other = first_difference(config, theirs)
         raise InputError(
@@ -49,11 +59,25 @@ def check_output(workspace: Workspace) -> None:
         )
 
 
-def read_config(root: Path) -> StudyConfig:
+def read_config(root: Path, check: Check[C]) -> C:
     """The configuration that owns an output directory; code that it names is not run.
+
+    Args:
+        root: the directory.
+        check: of the family that it should be of.
 
     Raises:
         InputError: it can't be used.
+    """
+    known, path = written_values(root)
+    return check(known, path, own_code=False)
+
+
+def written_values(root: Path) -> tuple[dict[str, Any], str]:
+    """The values of the configuration that owns an output directory, and what errors call it.
+
+    Raises:
+        InputError: they can't be read.
     """
     path = root / CONFIG
     try:
@@ -61,10 +85,10 @@ def read_config(root: Path) -> StudyConfig:
         known = {str(name): value for name, value in written.items() if name != "hash"}
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    return check_config(known, str(path), own_code=False)
+    return known, str(path)
 
 
-def claim_output(workspace: Workspace) -> None:
+def claim_output(workspace: BaseWorkspace) -> None:
     """Write the resolved configuration with its hash: the directory is this study's."""
     path = workspace.root / CONFIG
     if path.exists():
@@ -76,7 +100,7 @@ def claim_output(workspace: Workspace) -> None:
 
 
 @contextmanager
-def held_output(workspace: Workspace) -> Iterator[None]:
+def held_output(workspace: BaseWorkspace) -> Iterator[None]:
     """While a process runs a study in its directory, no other one does.
 
     The lock is the operating system's, on `config.yaml`: a process that is killed holds nothing.
@@ -122,46 +146,6 @@ def _name() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def release_output(workspace: Workspace) -> None:
+def release_output(workspace: BaseWorkspace) -> None:
     """Take the claim back, so that a mended configuration may use the directory."""
     (workspace.root / CONFIG).unlink()
-
-
-def data_source(config: StudyConfig) -> Location:
-    """The data set that is asked for.
-
-    Raises:
-        InputError: there is none, it can't be reached, or its prepared splits can't be used.
-    """
-    source = Location.at(PACKAGED_DATA.get(config.data, config.data))
-    try:
-        if not (source.is_folder() or source.is_file()):
-            raise InputError(
-                f"data: {config.data} is neither a folder nor a data set that ships "
-                f"({', '.join(PACKAGED_DATA)})"
-            )
-        if is_prepared(source):
-            for split in SPLITS:
-                Pictures(source / f"{split}.parquet")
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"data: {config.data} can't be reached: {reason}") from error
-    return source
-
-
-def check_inputs(workspace: Workspace, stages: Sequence[str]) -> None:
-    """Refuse what can't work before anything is written.
-
-    Args:
-        workspace: of the study.
-        stages: those that are still to run.
-
-    Raises:
-        InputError: the data set, the parent or a constraint can't be used.
-    """
-    config = workspace.config
-    if "data" in stages:
-        data_source(config)
-    if "prioritise" in stages:
-        check_reachable(workspace, None)
-        load_sam(config.model, config.checkpoint_path, config.image_size)

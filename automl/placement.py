@@ -8,7 +8,7 @@ import ray
 import torch
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from automl.config import ResourcesConfig
+from automl.base_config import ResourcesConfig
 from search_spaces.errors import InputError
 
 Node = dict[str, float]

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import ray
 from rich.console import Console
 
+from automl.base_config import ResourcesConfig
 from automl.cluster import join
-from automl.config import ResourcesConfig, StudyConfig
-from automl.output import data_source
+from automl.config import StudyConfig
+from automl.inputs import data_source
 from automl.progress import StageProgress, StudyProgress
 from trainables.data.chunks import Chunk, ChunkResult, Mapper
 from trainables.data.prepare import copy_prepared, is_prepared, prepare

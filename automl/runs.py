@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
 
-from automl.config import TrackingConfig
+from automl.base_config import TrackingConfig
 
 DECIMALS = 4
 """Of metrics."""

@@ -2,13 +2,10 @@
 
 Actors keep the supernet, the pictures and what subnets have in common (`Evaluator`). An evaluation
 ends early where a subnet has clearly lost against one that costs no more (`early_stopping.py`); its
-row says `stopped`, counts as an evaluation, and is never on a front. One that fails is tried once
-more, in a new process, since machines fail as well; then its row says why, and the search goes on
-unless too many fail in a row.
+row says `stopped`, counts as an evaluation, and is never on a front.
 """
 
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,33 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray import cloudpickle, tune
+from ray import tune
 
-from automl.failures import reason
 from automl.ledger import Ledger, Row, evaluated_whole, read_rows
 from automl.measure import load_weights
 from automl.pareto import front_of, hypervolume, objectives
-from automl.placement import await_evaluator
 from automl.searchers.proposals import FAILED, SubnetProposals
 from automl.searchers.registry import find_searcher
 from automl.study_log import log_line
-from automl.trial_order import NewestFirst
+from automl.trials import RETRIES, Recorder, run_trials
 from automl.workspace import Workspace
 from search_spaces.design import Design
-from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
 from trainables.early_stopping import Rival, rung_correlations
 from trainables.sam.evaluator import Evaluator
 from trainables.sam.objective import quality
 from trainables.subnet import score_in_rungs
 from trainables.supernet import WEIGHTS
-
-RETRIES = 1
-"""How many times an evaluation that failed is tried again, in a new process."""
-FAILURES = 10
-"""So many subnets in a row that could not be evaluated end a search."""
-FIRST_FAILURES = 3
-"""So many do where none could be evaluated before."""
 
 
 @dataclass(frozen=True)
@@ -106,90 +93,6 @@ def rivals_of(rows: list[Row]) -> list[Rival]:
     ]
 
 
-class LocalCallback(tune.Callback):
-    """A callback that may hold anything: Tune's saved state, which is never read, leaves it out."""
-
-    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-        """Saved as a callback that does nothing."""
-        return tune.Callback, ()
-
-
-class SearchFailedError(RuntimeError):
-    """Too many subnets in a row could not be evaluated."""
-
-
-class _Recorder(LocalCallback):
-    """Writes each result into the ledger as soon as it is there.
-
-    Args:
-        ledger: of the supernet.
-        more: completes the row of a subnet that was evaluated.
-        failed: the row of one that was not, and why.
-        proposals: told to end where it makes no sense to go on.
-        report: called after each.
-        say: told of what fails.
-
-    Attributes:
-        error: why it makes no sense to go on.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        more: Callable[[Row], Row],
-        failed: Callable[[Subnet, str], Row],
-        proposals: SubnetProposals,
-        report: Callable[[], None],
-        say: Callable[[str], None],
-    ) -> None:
-        self._ledger, self._more, self._failed = ledger, more, failed
-        self._proposals, self._report, self._say = proposals, report, say
-        self._in_a_row = 0
-        self.error: Exception | None = None
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._in_a_row = 0
-        self._ledger.record({**result["row"], **self._more(result["row"])})
-        self._report()
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial_error(trial)
-        if isinstance(error, InputError):
-            self._give_up(error)
-            return
-        subnet, why = Subnet.from_dict(trial.config), reason(error)
-        if self._proposals.is_tried_again(subnet):
-            self._say(f"the evaluation of subnet {subnet.key} failed: {why}; it is tried again")
-            return
-        self._say(f"subnet {subnet.key} could not be evaluated: {why}; the search goes on")
-        self._ledger.record(self._failed(subnet, why))
-        self._report()
-        self._in_a_row += 1
-        none_before = all(row["failure"] for row in self._ledger.rows())
-        if self._in_a_row >= (FIRST_FAILURES if none_before else FAILURES):
-            said = f"{self._in_a_row} subnets in a row could not be evaluated; the last: {why}"
-            self._give_up(SearchFailedError(said))
-
-    def _give_up(self, error: Exception) -> None:
-        self.error = self.error or error
-        self._proposals.end()
-
-
-def trial_error(trial: Any) -> Exception:
-    """What a trial of Tune's failed of."""
-    # Tune's own copy, not `get_pickled_error`: that reads what is yet to be brought to storage.
-    return _cause(cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
-
-
-def _cause(error: Exception) -> Exception:
-    """What a trial raised, out of what Ray made of it."""
-    while isinstance(cause := getattr(error, "cause", None), Exception):
-        error = cause
-    return error
-
-
 def search_subnets(
     workspace: Workspace,
     design: Design,
@@ -233,7 +136,8 @@ def search_subnets(
         predicted = {"latency_predicted_ms": "latency_ms", "peak_memory": "peak_memory"}
         return identity | {name: costs.get(cost) for name, cost in predicted.items()}
 
-    def failed(subnet: Subnet, reason: str) -> Row:
+    def failed(values: dict[str, Any], reason: str) -> Row:
+        subnet = Subnet.from_dict(values)
         counted = workspace.cost_table.costs(subnet).to_dict()
         row = {"subnet": subnet.key, **subnet.to_dict(), **counted, "split": "val", "pictures": 0}
         return {**row, **identity, "stopped": False, "failure": reason}
@@ -254,54 +158,14 @@ def search_subnets(
         most=evaluations - len(ledger),
         retries=RETRIES,
     )
-    resources = workspace.config.resources
-    storage = workspace.work / "tune"
-    name = f"subnets-{identity['weights']}"
-    shutil.rmtree(storage / name, ignore_errors=True)  # of a search that was cut off
     trial = tune.with_parameters(
         SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS, part=ledger.path
     )
-    recorder = _Recorder(ledger, more, failed, proposals, tell, say)
-    tune.Tuner(
-        tune.with_resources(trial, await_evaluator(resources).bundle),
-        tune_config=tune.TuneConfig(
-            search_alg=proposals,
-            scheduler=NewestFirst(),
-            num_samples=(evaluations - len(ledger)) * (1 + RETRIES),  # proposals end before
-            max_concurrent_trials=resources.evaluators,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(storage),
-            callbacks=[recorder],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            # Tune's own retries count the death of a process once for each of its open calls.
-            failure_config=tune.FailureConfig(max_failures=0),
-            verbose=0,
-        ),
-    ).fit()
-    shutil.rmtree(storage / name, ignore_errors=True)
-    if recorder.error is not None:
-        raise recorder.error
+    recorder = Recorder(ledger, more, failed, proposals, tell, say, "subnet")
+    folder = workspace.work / "tune" / f"subnets-{identity['weights']}"
+    resources = workspace.config.resources
+    run_trials(trial, proposals, recorder, resources, folder, evaluations - len(ledger))
     return ledger.rows()
-
-
-def raise_first_error(results: tune.ResultGrid) -> None:
-    """A failed trial, or one without metrics, is an error, never an empty result.
-
-    Raises:
-        InputError: that is what a trial raised.
-        RuntimeError: it failed of something else, or has no metrics.
-    """
-    for result in results:
-        if result.error is not None and isinstance(cause := _cause(result.error), InputError):
-            raise cause
-        if result.error is not None:
-            raise RuntimeError(f"a trial failed: {result.error}") from result.error
-    for result in results:  # a trial's failure may have ended others
-        if not result.metrics:
-            raise RuntimeError(f"a trial ended without metrics: {result.path}")
 
 
 def search_state(workspace: Workspace, rows: list[Row]) -> SearchState:

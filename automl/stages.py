@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from automl import measure
+from automl.base_study import UNLOGGED, Stages, is_done
 from automl.charts import as_png, front_chart, hypervolume_chart
 from automl.cluster import concurrent_designs, run_task
-from automl.delivery import Call, Delivery
+from automl.delivery import Delivery
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import copy_whole, write_json
@@ -83,7 +84,7 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
     """The outer search."""
     config = workspace.config
     rungs, costs, last = searched_rungs(config), rung_costs(workspace), len(study_rungs(config))
-    delivery = Delivery(workspace)
+    delivery = tracking_delivery(workspace)
     concurrent = concurrent_designs(config.resources, config.designs.concurrent)
     if concurrent < config.designs.concurrent:
         share.say(
@@ -103,7 +104,13 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
     write_rows(distinct.values(), workspace.root / "designs.parquet", DESIGNS)
 
 
-def log_trial(delivery: Delivery, report: dict[str, Any]) -> None:
+def tracking_delivery(workspace: Workspace) -> Delivery[Tracking]:
+    """Brings to MLflow what there is to log of a study."""
+    config, root = workspace.config, workspace.root
+    return Delivery(config.tracking, root, lambda: Tracking(config, root))
+
+
+def log_trial(delivery: Delivery[Tracking], report: dict[str, Any]) -> None:
     """Log to MLflow what a design's trial reports, while it searches and when it is done."""
     if report["phase"] == "search":
         weights, curve = report["weights"], report["curve"]
@@ -131,7 +138,7 @@ def final_weights(workspace: Workspace) -> str:
 
 def find_evaluated(workspace: Workspace, key: str) -> Row | None:
     """The ledger's row of a subnet that was evaluated on the final supernet; None if none was."""
-    if not is_done(workspace, "final"):
+    if not is_done(workspace.root, STAGES, "final"):
         return None
     rows, weights = read_rows(workspace.root / "evaluations.parquet"), final_weights(workspace)
     return next((row for row in rows if (row["subnet"], row["weights"]) == (key, weights)), None)
@@ -140,7 +147,7 @@ def find_evaluated(workspace: Workspace, key: str) -> Row | None:
 def refine_best(workspace: Workspace, share: StageProgress) -> None:
     """Train the best design on, search it again, and put the ledger's parts together."""
     design = best_design(workspace)
-    delivery = Delivery(workspace)
+    delivery = tracking_delivery(workspace)
 
     def watch(rung: int, number: int, report: dict[str, Any]) -> None:
         share.update(_trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {_note(report)}")
@@ -216,16 +223,12 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
     write_rows(table, workspace.root / "front.parquet", FRONT)
 
 
-UNLOGGED = "unlogged"
-"""A file that is there while MLflow lacks something of a study that is else done."""
-
-
 def report(workspace: Workspace, share: StageProgress) -> None:
     """Log the study to MLflow and write the page; then nothing needs `work/` any more."""
     root, patience = workspace.root, workspace.config.tracking.patience_s
     (root / UNLOGGED).touch()
     write_report(workspace)
-    delivery = Delivery(workspace)
+    delivery = tracking_delivery(workspace)
     for number, call in enumerate(calls := list(logging_calls(workspace)), start=1):
         delivery.send(call)
         share.update(number, len(calls), f"MLflow, {number}/{len(calls)}")
@@ -239,7 +242,7 @@ def report(workspace: Workspace, share: StageProgress) -> None:
     (root / UNLOGGED).unlink()
 
 
-def logging_calls(workspace: Workspace) -> Iterator[Call]:
+def logging_calls(workspace: Workspace) -> Iterator[Callable[[Tracking], None]]:
     """All that MLflow is told of a study that has its front, from its files; again is no harm."""
     root = workspace.root
     front, parent = read_rows(root / "front.parquet"), read_parent(workspace)
@@ -291,8 +294,7 @@ def read_parent(workspace: Workspace) -> dict[str, Any]:
 
 START_COST = 250
 """Of the processes that a training and a search start, in the unit of `stage_costs`."""
-Stage = Callable[[Workspace, StageProgress], None]
-STAGES: dict[str, tuple[Stage, str]] = {
+STAGES: Stages[Workspace] = {
     "data": (prepare_data, "data/test.parquet"),
     "prioritise": (prioritise, "parent.json"),
     "designs": (try_designs, "designs.parquet"),
@@ -301,12 +303,6 @@ STAGES: dict[str, tuple[Stage, str]] = {
     "report": (report, "report.html"),
 }
 """In order: what runs, and the file that it writes last."""
-
-
-def is_done(workspace: Workspace, stage: str) -> bool:
-    """Whether a stage's last file is there; files appear whole or not at all."""
-    last = (workspace.root / STAGES[stage][1]).exists()
-    return last and not (stage == "report" and (workspace.root / UNLOGGED).exists())
 
 
 def stage_costs(workspace: Workspace) -> dict[str, float]:

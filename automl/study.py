@@ -1,35 +1,21 @@
-"""A study: its stages, each alone or all together, and its result. This is the Python API."""
+"""A study of SAM and its result. This is the Python API."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from automl import measure, stages
+from automl.base_study import UNLOGGED, BaseStudy
 from automl.best import best_subnet
-from automl.cluster import check_storage, connect, ended_by_signals
-from automl.config import StudyConfig
-from automl.delivery import check_server
+from automl.config import StudyConfig, check_config
 from automl.evaluation import check_split, evaluate, find_model
-from automl.failures import disk_full
+from automl.inputs import check_inputs, data_source
 from automl.latency import measure_latency
 from automl.ledger import Row, read_rows
-from automl.output import (
-    check_inputs,
-    check_output,
-    claim_output,
-    data_source,
-    held_output,
-)
 from automl.profile import profile
-from automl.progress import StudyProgress
 from automl.report import write_report
-from automl.runs import tracking_uri
-from automl.stages import STAGES, UNLOGGED
+from automl.tables import front_table
 from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -65,7 +51,7 @@ class StudyResult:
         return best_subnet(self.front, self.parent, bounds.items())
 
 
-class Study:
+class Study(BaseStudy[StudyConfig, Workspace]):
     """A search for smaller SAMs, whose whole state is its output directory.
 
     A study that was cut off goes on where it was when it is run again with the same configuration
@@ -80,23 +66,10 @@ class Study:
         InputError: the directory belongs to another configuration or holds other files.
     """
 
-    def __init__(
-        self, config: StudyConfig, output: str | Path, console: Console | None = None
-    ) -> None:
-        self.config = config
-        self.workspace = Workspace(config, Path(output).resolve())
-        self._console = console or Console(stderr=True)
-        check_output(self.workspace)
-
-    @property
-    def output(self) -> Path:
-        """The output directory."""
-        return self.workspace.root
-
-    @property
-    def tracking_uri(self) -> str:
-        """Where MLflow keeps this study's runs."""
-        return tracking_uri(self.config.tracking, self.output)
+    STAGES = stages.STAGES
+    ON_RAY = frozenset(stages.STAGES) - {"data"}
+    WORKSPACE = Workspace
+    check = staticmethod(check_config)
 
     def subnets_link(self) -> str | None:
         """The page of MLflow that shows the subnets in a table; None before they were logged.
@@ -107,45 +80,28 @@ class Study:
             return None
         return Tracking(self.config, self.output).subnets_link()
 
+    def summary(self) -> tuple[dict[str, Any], list[Any]]:
+        """The parent's figures and the front's."""
+        result = self.result()
+        value = {"output": str(self.output), "parent": result.parent, "front": result.front}
+        return value, [front_table(result.front, result.parent)]
+
+    def results_link(self) -> str | None:
+        """As `subnets_link`."""
+        return self.subnets_link()
+
     def run(self) -> StudyResult:
         """Run all stages; those that are done are not repeated."""
         self.run_until("report")
         return self.result()
 
-    def run_until(self, last: str) -> None:
-        """Run the stages up to one of `stages.STAGES`, which is included.
+    def check_inputs(self, todo: Sequence[str]) -> None:
+        """Refuse what can't work before anything is written; see `automl.inputs.check_inputs`."""
+        check_inputs(self.workspace, todo)
 
-        Raises:
-            InputError: an input can't be used; nothing was written.
-            DiskFullError: there was no room to write.
-        """
-        names = list(STAGES)[: list(STAGES).index(last) + 1]
-        todo = [name for name in names if not stages.is_done(self.workspace, name)]
-        if todo:
-            check_inputs(self.workspace, todo)
-            if set(todo) - {"data"}:
-                check_server(self.config)
-            claim_output(self.workspace)
-        with held_output(self.workspace) if todo else nullcontext():
-            try:
-                self._run_stages(names, todo)
-            except Exception as error:
-                if (full := disk_full(error, self.output)) is not None:
-                    raise full from error
-                raise
-
-    def _run_stages(self, names: Sequence[str], todo: Sequence[str]) -> None:
-        if set(todo) - {"data"}:
-            connect(self.config.resources, partial(self._console.print, markup=False))
-            check_storage(self.output)
-        costs = stages.stage_costs(self.workspace)
-        with ended_by_signals(), StudyProgress(costs, self._console, self.output) as progress:
-            for name in names:
-                if name not in todo:
-                    progress.skip(name)
-                    continue
-                with progress.stage(name) as share:
-                    STAGES[name][0](self.workspace, share)
+    def stage_costs(self) -> dict[str, float]:
+        """What each stage costs, roughly; see `automl.stages.stage_costs`."""
+        return stages.stage_costs(self.workspace)
 
     def result(self) -> StudyResult:
         """What the study has found.
@@ -246,7 +202,7 @@ class Study:
 
     def _data(self) -> Location:
         """Where the prepared splits are; they are prepared where they have to be."""
-        if not stages.is_done(self.workspace, "data"):
+        if not self.is_done("data"):
             source = data_source(self.config)
             if is_prepared(source):
                 return source
@@ -285,7 +241,3 @@ class Study:
         """
         self._needs("front", "holds no front yet; run the study to its end first")
         return write_report(self.workspace)
-
-    def _needs(self, stage: str, otherwise: str) -> None:
-        if not stages.is_done(self.workspace, stage):
-            raise InputError(f"{self.output} {otherwise}")

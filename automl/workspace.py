@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from automl.base_workspace import BaseWorkspace
 from automl.config import StudyConfig
 from automl.ledger import read_rows, write_rows
 from search_spaces.constraints import Constraint, parse_constraints
@@ -49,16 +50,10 @@ WORTH_COLUMNS: dict[WorthKind, str] = {"miou": "miou_lost", "embedding": "embedd
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """The output directory of a study.
-
-    Args:
-        config: of the study.
-        root: the output directory, absolute; every node must reach it.
-    """
+class Workspace(BaseWorkspace):
+    """The output directory of a study of SAM; args as of any."""
 
     config: StudyConfig
-    root: Path
 
     @property
     def data(self) -> Path:
@@ -66,18 +61,9 @@ class Workspace:
         return self.root / "data"
 
     @property
-    def work(self) -> Path:
-        """What is needed only until the study is done: checkpoints, Ray's state, ledger parts."""
-        return self.root / "work"
-
-    @property
     def encoder(self) -> EncoderConfig:
         """The parent's encoder at the study's input size."""
         return parent_encoder(self.config.model, self.config.image_size)
-
-    def ledger_part(self, weights: str) -> Path:
-        """The ledger's part for one trained supernet."""
-        return self.work / "ledger" / f"{weights}.parquet"
 
     def subnet_folder(self, key: str) -> Path:
         """Where a standalone subnet is, or will be.
@@ -272,7 +258,3 @@ class Workspace:
                     "makes on the machine that will serve"
                 )
         return parse_constraints(self.config.constraints, self.parent_costs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Other processes read what was prepared: they need no way to where it came from.
-        return {"config": self.config.without_secrets(), "root": self.root}

@@ -10,6 +10,7 @@ import torch
 
 from automl import stages
 from automl.cluster import connect
+from automl.config import check_config
 from automl.ledger import Row
 from automl.output import read_config
 from automl.search import SearchState, search_subnets
@@ -50,7 +51,7 @@ class Searchable:
 def searchable(study: Path, root: Path) -> Searchable:
     """The final supernet of a study, to be searched in the directory `root`."""
     study = study.absolute()
-    config = read_config(study)
+    config = read_config(study, check_config)
     torch.set_num_threads(round(config.resources.evaluator_cpus))
     if not (root / "data").exists():
         shutil.copytree(study / "data", root / "data")

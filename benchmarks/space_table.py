@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
+from automl.config import check_config
 from automl.ledger import Row, read_rows, write_rows
 from automl.measure import load_weights
 from automl.output import read_config
@@ -64,7 +65,7 @@ def narrowed(space: SubnetSpace, count: int) -> SubnetSpace:
 
 def main(options: argparse.Namespace) -> None:
     root = options.study.absolute()
-    config = read_config(root)
+    config = read_config(root, check_config)
     workspace = Workspace(config, root)
     state = json.loads((root / "supernet" / STATE).read_text())
     space = SubnetSpace.from_dict(state["space"])

@@ -40,6 +40,7 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.table import Table
 
+from automl.config import check_config
 from automl.export import export_subnet
 from automl.output import read_config
 from automl.study import Study
@@ -220,7 +221,7 @@ def main() -> int:
     given = parser.parse_args()
 
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it says what pip is to be told
-    study = Study(read_config(given.study), given.study)
+    study = Study(read_config(given.study, check_config), given.study)
     model = f"models:/{study.output.name}@{given.alias}"
     mlflow.set_tracking_uri(study.tracking_uri)
     client = MlflowClient()

@@ -21,7 +21,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save
 
-from automl.config import config_keys, load_config
+from automl.config import StudyConfig, load_config
+from automl.config_reading import config_keys
 from automl.ledger import SCHEMA as LEDGER
 from automl.ledger import Ledger, write_rows
 from search_spaces import InputError, SubnetSpace
@@ -113,7 +114,15 @@ def configuration(folder: Path) -> Target:
 
 
 def overrides(folder: Path) -> Target:
-    keys = [*config_keys(), "", "designs", "training.augment", "a.b.c", "x[0]", "limits.train"]
+    keys = [
+        *config_keys(StudyConfig),
+        "",
+        "designs",
+        "training.augment",
+        "a.b.c",
+        "x[0]",
+        "limits.train",
+    ]
     words = st.one_of(
         scalars.map(str),
         values.map(lambda value: json.dumps(value)),

@@ -11,7 +11,8 @@ from test_report import DESIGN, EVALUATED, FRONT, IMPORTANCE, PARENT
 from automl.cli import main
 from automl.commands import where_to_look
 from automl.config import StudyConfig, check_config, load_config
-from automl.output import check_output, claim_output, data_source, read_config
+from automl.inputs import data_source
+from automl.output import check_output, claim_output, read_config
 from automl.report import report_page
 from automl.study import Study
 from automl.study_log import LOG, log_line
@@ -75,12 +76,12 @@ def test_a_configuration_is_the_same_with_and_without_its_secrets(tmp_path):
     written = (workspace.root / "config.yaml").read_text()
     assert quiet(written)
     assert "s3://bucket/cells" in written
-    check_output(workspace)  # the directory is still this configuration's
-    assert read_config(workspace.root).key == config.key
+    check_output(workspace, check_config)  # the directory is still this configuration's
+    assert read_config(workspace.root, check_config).key == config.key
     assert quiet(str(pickle.loads(pickle.dumps(workspace)).config))
     other = check_config({"data": DATA.replace("cells", "others")}, "here")
     with pytest.raises(InputError, match=r"data is s3://bucket/cells\S+ there") as caught:
-        check_output(Workspace(other, workspace.root))
+        check_output(Workspace(other, workspace.root), check_config)
     assert quiet(str(caught.value))
 
 

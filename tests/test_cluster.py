@@ -3,8 +3,8 @@ import signal
 import pytest
 
 from automl import cluster, placement
+from automl.base_config import ResourcesConfig
 from automl.cluster import check_resources, fitting_designs, process_slots
-from automl.config import ResourcesConfig
 from automl.placement import evaluators_of, training_of
 from search_spaces import InputError
 

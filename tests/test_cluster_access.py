@@ -15,7 +15,7 @@ from automl.commands import PROJECT
 OWNER = """
 import ray, subprocess, sys
 from automl.cluster import join
-from automl.config import ResourcesConfig
+from automl.base_config import ResourcesConfig
 
 join(ResourcesConfig())
 assert ray.get(ray.remote(lambda: 1 + 1).options(num_cpus=0).remote()) == 2

@@ -13,8 +13,9 @@ from ray.cluster_utils import Cluster
 from tiny import tiny_sam
 
 from automl import placement
+from automl.base_config import ResourcesConfig
 from automl.cluster import await_nodes, connect, run_task
-from automl.config import ResourcesConfig, check_config
+from automl.config import check_config
 from automl.designs import search_designs
 from automl.measure import prioritise
 from automl.search import search_subnets

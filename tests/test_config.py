@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.config import StudyConfig, check_config, first_difference, load_config
+from automl.config import StudyConfig, check_config, load_config
+from automl.config_reading import first_difference
 from search_spaces import InputError
 
 QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"

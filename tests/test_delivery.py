@@ -1,6 +1,7 @@
 """Logging to an MLflow server that goes away and comes back."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from mlflow_server import free_port, mlflow_server
 
 from automl import delivery
 from automl.config import check_config
-from automl.delivery import Delivery, check_server
+from automl.delivery import check_server
+from automl.stages import tracking_delivery
 from automl.study_log import LOG
 from automl.tracking import Tracking
 from automl.workspace import Workspace
@@ -25,7 +27,7 @@ def workspace_of(tmp_path: Path, **tracking: Any) -> Workspace:
     return Workspace(check_config({"tracking": tracking}, "here"), root)
 
 
-def logged(value: float) -> delivery.Call:
+def logged(value: float) -> Callable[[Tracking], None]:
     return partial(Tracking.log_metrics, metrics={f"value_{value}": value})
 
 
@@ -35,7 +37,7 @@ def test_what_a_server_missed_is_delivered_in_order_when_it_is_back(
     monkeypatch.setattr(delivery, "RETRY_S", 0.5)
     store, port = f"sqlite:///{tmp_path / 'served.db'}", free_port()
     workspace = workspace_of(tmp_path, uri=f"http://127.0.0.1:{port}")
-    sent = Delivery(workspace)
+    sent = tracking_delivery(workspace)
     with mlflow_server(store, tmp_path, port):
         check_server(workspace.config)
         sent.send(logged(1))
@@ -63,7 +65,7 @@ def test_what_a_store_refuses_is_an_error_at_once(tmp_path: Path) -> None:
         raise MlflowException("no such run")
 
     with pytest.raises(MlflowException, match="no such run"):
-        Delivery(workspace_of(tmp_path)).send(refused)
+        tracking_delivery(workspace_of(tmp_path)).send(refused)
 
 
 def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"answers at http://127\.0\.0\.1:\d+/mlflow;") as caught:
         check_server(workspace.config)
     assert caught.value.__cause__ is None
-    Delivery(workspace).send(logged(1))
+    tracking_delivery(workspace).send(logged(1))
     log = (workspace.root / LOG).read_text()
     assert "does not answer" in log
     assert "secret" not in log

@@ -9,7 +9,7 @@ from ray import tune
 from ray.train import WorkerGroupError
 from rich.console import Console
 
-from automl import delivery, design_trial, designs, stages
+from automl import design_trial, designs, stages
 from automl.config import check_config, load_config
 from automl.design_trial import DESIGNS, score_design
 from automl.designs import (
@@ -231,7 +231,7 @@ def test_each_design_has_a_row_for_each_number_of_steps(
 
     monkeypatch.setattr(stages, "search_designs", search)
     monkeypatch.setattr(stages, "concurrent_designs", lambda resources, asked: 2)
-    monkeypatch.setattr(delivery, "Tracking", Runs)
+    monkeypatch.setattr(stages, "Tracking", Runs)
     out = io.StringIO()
     with (
         StudyProgress(stages.stage_costs(workspace), Console(file=out, width=200)) as progress,
@@ -268,7 +268,7 @@ def test_the_progress_names_rung_and_design(tmp_path: Path, monkeypatch: Any) ->
 
     monkeypatch.setattr(stages, "search_designs", search)
     monkeypatch.setattr(stages, "concurrent_designs", lambda resources, asked: asked)
-    monkeypatch.setattr(delivery, "Tracking", Runs)
+    monkeypatch.setattr(stages, "Tracking", Runs)
     with pytest.raises(InputError, match="enough"):
         stages.try_designs(workspace, Share())  # type: ignore[arg-type]
     first, second = said

@@ -129,15 +129,15 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standalone: Path) ->
         (tmp_path / name).symlink_to(PROJECT / name)
     monkeypatch.chdir(tmp_path)
 
-    def check(workspace: Workspace) -> None:
+    def check(workspace: Workspace, family: Any) -> None:
         finish(workspace, standalone)
-        output.check_output(workspace)
+        output.check_output(workspace, family)
 
     def load_model(uri: str) -> Registered:
         assert re.fullmatch("models:/quickstart@(best|balanced|smallest)", uri)
         return Registered(standalone)
 
-    monkeypatch.setattr("automl.study.check_output", check)
+    monkeypatch.setattr("automl.base_study.check_output", check)
     monkeypatch.setattr("mlflow.pyfunc.load_model", load_model)
     monkeypatch.setattr("mlflow.set_tracking_uri", lambda uri: None)
     config = load_config(PROJECT / QUICK_START, [])

@@ -16,7 +16,7 @@ from test_channel_pruning_data import write_cifar10
 
 from automl.cli import main
 from automl.commands import PROJECT
-from automl.config import StudyConfig, load_config
+from automl.config import StudyConfig, check_config, load_config
 from automl.output import claim_output, read_config
 from automl.workspace import Workspace
 from search_spaces import InputError
@@ -132,7 +132,7 @@ def test_a_configuration_that_would_run_code_is_one_line(tmp_path, capsys, text)
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "config.yaml").write_text(path.read_text())
     with pytest.raises(InputError):
-        read_config(tmp_path / "study")
+        read_config(tmp_path / "study", check_config)
     assert not trace.exists()
 
 

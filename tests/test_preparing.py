@@ -12,8 +12,9 @@ import ray
 from pyarrow import fs
 from tiny import write_label_maps
 
+from automl.base_config import ResourcesConfig
 from automl.cli import main
-from automl.config import PACKAGED_DATA, ResourcesConfig, load_config
+from automl.config import PACKAGED_DATA, load_config
 from automl.preparing import ray_mapper
 from automl.study import Study
 from search_spaces import InputError

@@ -11,7 +11,8 @@ import torch
 
 from automl.cli import main
 from automl.config import check_config, load_config
-from automl.output import check_inputs, claim_output
+from automl.inputs import check_inputs
+from automl.output import claim_output
 from automl.reach import check_reachable, reachable
 from automl.workspace import Workspace
 from search_spaces import InputError, Subnet

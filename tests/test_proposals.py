@@ -282,13 +282,13 @@ def test_what_fails_is_suggested_again_before_anything_else_and_then_answered_as
     assert isinstance(first, dict)
     assert search.suggest("c") is None, "two at most, and one of them may fail"
     search.on_trial_complete("a", error=True)
-    assert search.is_tried_again(Subnet.from_dict(first))
+    assert search.is_tried_again(first)
     assert made[0].told == []
     assert search.suggest("d") == first
     search.on_trial_complete("b", {"quality": 0.5})
     assert search.suggest("e") is None
     search.on_trial_complete("d", error=True)
-    assert not search.is_tried_again(Subnet.from_dict(first))
+    assert not search.is_tried_again(first)
     failed = [subnet for subnet, values in made[0].told if values.excess]
     assert set(failed) == {Subnet.from_dict(first)}
     assert second != first

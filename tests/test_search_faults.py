@@ -19,8 +19,9 @@ from automl.config import check_config
 from automl.halving import Budget
 from automl.ledger import Row
 from automl.measure import prioritise
-from automl.search import SearchFailedError, front_rows, search_state, search_subnets
+from automl.search import front_rows, search_state, search_subnets
 from automl.study_log import LOG
+from automl.trials import SearchFailedError
 from automl.workspace import Workspace
 from search_spaces import InputError
 from trainables.sam.models import save_state_dict

@@ -22,7 +22,8 @@ from pydantic import BaseModel
 
 import automl
 from automl.cli import app
-from automl.config import config_keys
+from automl.config import StudyConfig
+from automl.config_reading import config_keys
 
 FROZEN = Path(__file__).parent / "surface.txt"
 API = Path(__file__).parent.parent / "docs" / "api.md"
@@ -36,7 +37,7 @@ def commands() -> Iterator[str]:
 
 
 def keys() -> Iterator[str]:
-    for name, field in config_keys().items():
+    for name, field in config_keys(StudyConfig).items():
         default = "needed" if field.is_required() else json.dumps(field.default, default=str)
         yield f"{name}: {default}"
 
@@ -73,7 +74,9 @@ def signatures() -> Iterator[str]:
             yield f"{place}({names(found)})"
         elif inspect.isclass(found) and not issubclass(found, BaseModel):
             yield f"{place}({names(found)})"
-            for name, member in sorted(vars(found).items()):
+            ours = [kind for kind in found.__mro__ if kind.__module__.startswith("automl")]
+            members = {name: m for kind in reversed(ours) for name, m in vars(kind).items()}
+            for name, member in sorted(members.items()):
                 if not name.startswith("_"):
                     inside = getattr(member, "__func__", member)
                     called = f"({names(inside)})" if inspect.isfunction(inside) else ""

@@ -1,15 +1,14 @@
 """HyperOpt's tree-structured Parzen estimator, for two objectives."""
 
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, tpe
 from hyperopt.base import Domain
 
 from automl.pareto import ranking
-from automl.searchers.protocol import Problem, Searcher, Values
+from automl.searchers.protocol import Problem, Searcher, T, Values
 from automl.searchers.random import RandomSearch
-from search_spaces.subnet import Subnet
 
 STARTUP = 10
 """Subnets that the estimator is told before it models them: the ladder, then random ones."""
@@ -19,13 +18,14 @@ CANDIDATES = 24
 """Drawn from the model of the good ones; the most promising is proposed."""
 
 
-def hyperopt_search(problem: Problem, seed: int) -> Searcher:
+def hyperopt_search(problem: Problem[T], seed: int) -> Searcher[T]:
     """HyperOpt; a space without any choice, which it refuses, has one subnet to draw."""
-    make = HyperOptSearch if problem.space.choices() else RandomSearch
-    return make(problem, seed)
+    if problem.space.choices():
+        return HyperOptSearch(problem, seed)
+    return RandomSearch(problem, seed)
 
 
-class HyperOptSearch:
+class HyperOptSearch(Generic[T]):
     """HyperOpt told of ranks, which are drawn up anew before each proposal, from the ladder on.
 
     HyperOpt has one objective. Its Parzen estimator asks of it only which subnets are the good
@@ -35,7 +35,7 @@ class HyperOptSearch:
     the model of the good ones rather than being its best candidate, which would often be the same.
     """
 
-    def __init__(self, problem: Problem, seed: int) -> None:
+    def __init__(self, problem: Problem[T], seed: int) -> None:
         self._space = problem.space
         self._offered = {name: list(offered) for name, offered in problem.space.choices().items()}
         self._domain = Domain(
@@ -44,19 +44,19 @@ class HyperOptSearch:
         self._trials = Trials()
         self._rng = np.random.default_rng(seed)
         self._ladder = list(problem.ladder)
-        self._asked: set[Subnet] = set()
+        self._asked: set[T] = set()
         self._repeated = False
-        self._told: dict[Subnet, Values] = {}
+        self._told: dict[T, Values] = {}
         self._ranked = 0
 
-    def ask(self) -> Subnet:
+    def ask(self) -> T:
         """A rung of the ladder while there is one, then HyperOpt's proposal."""
         subnet = self._ladder.pop(0) if self._ladder else self._proposal()
         self._repeated = subnet in self._asked
         self._asked.add(subnet)
         return subnet
 
-    def tell(self, subnet: Subnet, values: Values) -> None:
+    def tell(self, subnet: T, values: Values) -> None:
         """Once for each subnet; again changes nothing."""
         if subnet in self._told:
             return
@@ -75,7 +75,7 @@ class HyperOptSearch:
         self._trials.insert_trial_docs([trial])
         self._trials.refresh()
 
-    def _proposal(self) -> Subnet:
+    def _proposal(self) -> T:
         self._rank()
         proposed: dict[str, Any] = tpe.suggest(
             self._trials.new_trial_ids(1),

@@ -1,13 +1,13 @@
 """Optuna's samplers for two objectives, by its ask-and-tell interface."""
 
 from collections import defaultdict
+from typing import Generic
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
-from automl.searchers.protocol import Problem, Searcher, Values
-from search_spaces.subnet import Subnet
+from automl.searchers.protocol import Problem, Searcher, T, Values
 
 POPULATION = 10
 """Subnets in a generation of NSGA-II: budgets of 40 to 200 evaluations hold several of them."""
@@ -15,12 +15,12 @@ STARTUP = 10
 """Subnets that the Parzen estimator is told before it models them: the ladder, then random ones."""
 
 
-def nsga2(problem: Problem, seed: int) -> Searcher:
+def nsga2(problem: Problem[T], seed: int) -> Searcher[T]:
     """NSGA-II (Deb and others, 2002), constraints by constrained domination."""
     return OptunaSearch(problem, NSGAIISampler(population_size=POPULATION, seed=seed))
 
 
-def tpe(problem: Problem, seed: int) -> Searcher:
+def tpe(problem: Problem[T], seed: int) -> Searcher[T]:
     """The multi-objective Parzen estimator (Ozaki and others, 2022), of all layers at once.
 
     What breaks constraints is modelled as worse than whatever keeps them.
@@ -28,10 +28,10 @@ def tpe(problem: Problem, seed: int) -> Searcher:
     return OptunaSearch(problem, TPESampler(n_startup_trials=STARTUP, multivariate=True, seed=seed))
 
 
-class OptunaSearch:
+class OptunaSearch(Generic[T]):
     """A study in memory over (MACs saved, quality), from the ladder."""
 
-    def __init__(self, problem: Problem, sampler: BaseSampler) -> None:
+    def __init__(self, problem: Problem[T], sampler: BaseSampler) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._constrained = problem.space, problem.constrained
         self._study = optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
@@ -40,9 +40,9 @@ class OptunaSearch:
             for name, offered in problem.space.choices().items()
         }
         self._ladder = list(problem.ladder)
-        self._open: defaultdict[Subnet, list[optuna.Trial]] = defaultdict(list)
+        self._open: defaultdict[T, list[optuna.Trial]] = defaultdict(list)
 
-    def ask(self) -> Subnet:
+    def ask(self) -> T:
         """A rung of the ladder while there is one, then the sampler's choice."""
         given = self._ladder.pop(0) if self._ladder else None
         trial = self._trial(given)
@@ -50,7 +50,7 @@ class OptunaSearch:
         self._open[subnet].append(trial)
         return subnet
 
-    def tell(self, subnet: Subnet, values: Values) -> None:
+    def tell(self, subnet: T, values: Values) -> None:
         """Answer the oldest open proposal of this subnet; without one, it is a trial of its own."""
         waiting = self._open[subnet]
         trial = waiting.pop(0) if waiting else self._trial(subnet)
@@ -58,8 +58,8 @@ class OptunaSearch:
             trial.set_constraint("excess", values.excess)
         self._study.tell(trial, [values.saved, values.quality])
 
-    def _trial(self, given: Subnet | None) -> optuna.Trial:
+    def _trial(self, given: T | None) -> optuna.Trial:
         """A new trial: of the given subnet, or of one that the sampler chooses."""
         if given is not None:
-            self._study.enqueue_trial(self._space.to_flat(given))
+            self._study.enqueue_trial(dict(self._space.to_flat(given)))
         return self._study.ask(self._distributions)

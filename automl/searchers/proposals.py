@@ -1,14 +1,12 @@
 """The searcher that Ray Tune sees: any `Searcher`, held to constraints and to what is known."""
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ray.tune.search import Searcher as TuneSearcher
-
 from automl.pareto import objectives
+from automl.searchers.base_proposals import Proposals
 from automl.searchers.hyperopt import hyperopt_search
 from automl.searchers.protocol import MakeSearcher, Problem, Values
 from search_spaces.constraints import Constraint
@@ -25,10 +23,9 @@ RETRIES = 10
 """Such proposals after which the next one is drawn, until one is neither."""
 FAILED = float("-inf")
 """What is known of a subnet that could not be evaluated."""
-FINISHED = str(TuneSearcher.FINISHED)
 
 
-class SubnetProposals(TuneSearcher):
+class SubnetProposals(Proposals[Subnet, float]):
     """A Ray Tune searcher over subnets for two objectives under constraints.
 
     Each subnet is suggested once. A proposal that breaks a constraint is answered at once with its
@@ -70,68 +67,30 @@ class SubnetProposals(TuneSearcher):
         most: int | None = None,
         retries: int = 0,
     ) -> None:
-        super().__init__(metric="quality", mode="max")
+        super().__init__(most, retries)
         self._space = space
         self._costs = costs
         self._parent_macs = parent_macs
         self._constraints = constraints
-        self._known = known
+        self._scored = known
         ladder = tuple(space.ladder(RUNGS))
         self._searcher = make_searcher(Problem(space, costs, ladder, bool(constraints)), seed)
         self._rng = random.Random(seed)
-        self._pending: dict[str, Subnet] = {}
         self._repeats: Counter[Subnet] = Counter()  # of what is pending
         self._told: dict[Subnet, Values] = {}
         self._refused = 0
-        self._ended = False
-        self._left, self._retries = most, retries
-        self._failures: Counter[Subnet] = Counter()
-        self._again: deque[Subnet] = deque()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next subnet to evaluate.
+    def _known(self, subnet: Subnet) -> float | None:
+        return self._scored(subnet)
 
-        FINISHED where none is left; None where one is only if an evaluation that runs fails.
-        """
-        if self._ended:
-            return FINISHED
-        subnet = self._again.popleft() if self._again else self._unknown()
-        if subnet is None:
-            return None if self._pending else FINISHED
-        self._pending[trial_id] = subnet
+    def _result(self, reported: dict[str, Any] | None) -> float:
+        return reported["quality"] if reported else FAILED
+
+    def _to_config(self, subnet: Subnet) -> dict[str, Any]:
         return subnet.to_dict()
 
-    def _unknown(self) -> Subnet | None:
-        """The next subnet of which nothing is known; the searcher is told of those before it."""
-        while self._left != 0 and (subnet := self._next()) is not None:
-            quality = self._known(subnet)
-            if quality is None:
-                self._left = None if self._left is None else self._left - 1
-                return subnet
-            self._tell(subnet, quality)
-        return None
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Tell the searcher what a subnet scored, unless it is to be tried again."""
-        subnet = self._pending.pop(trial_id)
-        self._failures[subnet] += error
-        if error and self._failures[subnet] <= self._retries:
-            self._again.append(subnet)
-            return
-        repeats = self._repeats.pop(subnet, 0)
-        quality = result["quality"] if result and not error else FAILED
-        for _ in range(1 + repeats):
-            self._tell(subnet, quality)
-
-    def is_tried_again(self, subnet: Subnet) -> bool:
-        """Whether a subnet whose evaluation failed waits for another one."""
-        return subnet in self._again
-
-    def end(self) -> None:
-        """Propose nothing more."""
-        self._ended = True
+    def _from_config(self, config: dict[str, Any]) -> Subnet:
+        return Subnet.from_dict(config)
 
     def _next(self) -> Subnet | None:
         """A subnet that keeps the constraints and did not come yet; None where none is found."""
@@ -139,7 +98,7 @@ class SubnetProposals(TuneSearcher):
         if len(came) == self._space.size:
             return None
         while self._refused < PATIENCE:
-            subnet = self._searcher.ask()
+            subnet: Subnet = self._searcher.ask()
             if not self._space.contains(subnet):
                 raise InputError(
                     f"search.searcher: proposed what the space does not hold: {subnet}"
@@ -164,15 +123,5 @@ class SubnetProposals(TuneSearcher):
         failed = quality == FAILED
         values = objectives(macs, 0.0 if failed else quality, self._parent_macs)
         self._told[subnet] = Values(*values, excess=float(failed))
-        self._searcher.tell(subnet, self._told[subnet])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: what Tune pickles is never read, and a searcher may hold anything."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """The ledger is the state: a search that starts again asks itself up to where it was."""
-        Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore; see `save`."""
+        for _ in range(1 + self._repeats.pop(subnet, 0)):
+            self._searcher.tell(subnet, self._told[subnet])
