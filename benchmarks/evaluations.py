@@ -154,7 +154,7 @@ def searched(evaluator: Evaluator, space: SubnetSpace, options: argparse.Namespa
         plain, alone = seconds(plainly) if options.check else (None, None)
         found.append(Found(subnet, macs, evaluation, ours, naive, plain, alone))
         known[subnet] = told
-        proposals.on_trial_complete(str(number), {"miou": told})
+        proposals.on_trial_complete(str(number), {"quality": told})
         if len(found) % 20 == 0:
             print(f"{len(found)} subnets, {sum(f.ours.wall for f in found):.0f} s", flush=True)
     return found
