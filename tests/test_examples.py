@@ -30,6 +30,8 @@ SMALL = [
     "designs.steps=1",
     "final.steps=2",
     "final.evaluations=4",
+    "resources.train_cpus=1",  # two threads of each of two studies would wait for each other
+    "resources.evaluator_cpus=1",
 ]
 LOGGED = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,8 @@ SMALL = [
     "designs.evaluations=6",
     "final.steps=4",
     "final.evaluations=8",
+    "resources.train_cpus=1",  # two threads of each of two studies would wait for each other
+    "resources.evaluator_cpus=1",
 ]
 ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local"}
 CONTRACT = {
@@ -106,10 +109,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def begun(whole: Path, output: Path) -> Path:
+    """The same study in another directory, as it is before the designs are tried."""
+    shutil.copytree(whole / "data", output / "data")
+    for name in ("config.yaml", "importance.parquet", "parent.json"):
+        shutil.copy(whole / name, output)
+    return output
+
+
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def resumed(tmp_path_factory: pytest.TempPathFactory, whole: Path) -> Path:
     """The same study, killed with all its processes in the second design's search, and resumed."""
-    output = tmp_path_factory.mktemp("resumed") / "study"
+    output = begun(whole, tmp_path_factory.mktemp("resumed") / "study")
     process = start(output)
     parts = output / "work" / "ledger"
     wait_for(lambda: len(list(parts.glob("*.parquet"))) == 2, process)
@@ -348,10 +359,10 @@ def test_any_evaluated_subnet_can_be_exported(whole: Path, front: list[dict[str,
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_study_ends_in_order_and_says_how_to_go_on(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, whole: Path
 ) -> None:
-    process = start(tmp_path / "study")
-    wait_for(lambda: (tmp_path / "study" / "importance.parquet").exists(), process)
+    process = start(begun(whole, tmp_path / "study"))
+    wait_for((tmp_path / "study" / "work" / "tune").exists, process)
     process.send_signal(number)
     started = time.monotonic()
     _, err = process.communicate(timeout=30)
