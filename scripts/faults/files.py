@@ -164,8 +164,9 @@ def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], 
         ledger.record({**rows[0], "subnet": f"{len(ledger)}"})
 
     def checkpoint() -> None:
-        (root / "checkpoint").mkdir(exist_ok=True)
-        save_checkpoint(supernet, optimiser, space, 2, root / "checkpoint")
+        folder = root / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        save_checkpoint(supernet, optimiser, space, 2, folder)
 
     return {
         "the ledger": (part, record),
@@ -181,13 +182,20 @@ def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], 
 def full_while_writing(
     name: str, path: Path, write: Callable[[], Any], disk: Path, times: int, rng: random.Random
 ) -> Outcome:
-    """What is written finds room for less than a half, and says so; what was there stays."""
+    """What is written finds room for less than a half, and says so; what was there stays.
+
+    Nothing that it may write over is there: that would make room.
+    """
     write()
+    size = sum(map(len, contents(path).values()))
 
     def act() -> float:
+        path.with_suffix(".before").unlink(missing_ok=True)  # of a ledger
+        if path.is_dir():  # each checkpoint has a folder of its own
+            shutil.rmtree(path)
         was = contents(path)
         try:
-            with full_disk(disk, rng.randrange(sum(map(len, was.values())) // 2)):
+            with full_disk(disk, rng.randrange(size // 2)):
                 write()
         except Exception as error:
             check(disk_full(error, disk) is not None, f"not known for a full disk: {error!r}")
@@ -204,4 +212,4 @@ def full_while_writing(
 def contents(path: Path) -> dict[str, bytes]:
     """Of a file, or of a folder's files."""
     found = path.iterdir() if path.is_dir() else [path]
-    return {file.name: file.read_bytes() for file in found}
+    return {file.name: file.read_bytes() for file in found if file.exists()}
