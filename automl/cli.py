@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -46,6 +47,23 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which study a command is about, and how it shows what it finds.
+
+    Args:
+        overrides: `KEY=VALUE`.
+        config: the path of a YAML file.
+        output: the study's directory; None: one named after the file.
+        as_json: one JSON object rather than tables.
+    """
+
+    overrides: list[str] | None
+    config: Path
+    output: Path | None
+    as_json: bool
+
+
 def _commands() -> ModuleType:
     """Imported only when a command runs: it brings torch, Ray and MLflow, and help needs none."""
     from automl import commands
@@ -61,7 +79,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a whole study, or go on with one that was cut off."""
-    _commands().run(overrides, config, output, as_json)
+    _commands().run(Asked(overrides, config, output, as_json))
 
 
 @app.command(epilog="Example: supersam prepare --output runs/mine data=pictures/ prepare.test=0.3")
@@ -83,15 +101,7 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Write a data set's train, val and test splits as Parquet."""
-    _commands().prepare(
-        overrides=overrides,
-        config=config,
-        output=output,
-        layout=layout,
-        strict=strict,
-        to=to,
-        as_json=as_json,
-    )
+    _commands().prepare(Asked(overrides, config, output, as_json), layout, strict, to)
 
 
 @app.command(epilog="Example: supersam profile model=vit_b image_size=1024")
@@ -102,7 +112,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Sizes, speed, memory and what constraints can reach, before any training; writes nothing."""
-    _commands().profile(overrides, config, output, as_json)
+    _commands().profile(Asked(overrides, config, output, as_json))
 
 
 @app.command(epilog="Example: supersam latency model=mobile_sam image_size=512 --threads 1")
@@ -120,7 +130,7 @@ def latency(
     Needs neither data nor weights. Leaves latency.json in the study's directory, or in one of its
     own where there is no study yet.
     """
-    _commands().latency(overrides, config, output, threads, as_json)
+    _commands().latency(Asked(overrides, config, output, as_json), threads)
 
 
 @app.command(epilog="Example: supersam prioritise --output runs/a")
@@ -131,7 +141,7 @@ def prioritise(
     as_json: Json = False,
 ) -> None:
     """Score the parent's neurons and measure what each layer is worth."""
-    _commands().prioritise(overrides, config, output, as_json)
+    _commands().prioritise(Asked(overrides, config, output, as_json))
 
 
 @app.command(epilog="Example: supersam search --output runs/a designs.trials=20")
@@ -142,7 +152,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search over designs: each trains its supernet and searches its subnets."""
-    _commands().search(overrides, config, output, as_json)
+    _commands().search(Asked(overrides, config, output, as_json))
 
 
 @app.command(epilog="Example: supersam train --output runs/a")
@@ -153,7 +163,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train the best design's supernet on to the final number of steps, and search it again."""
-    _commands().train(overrides, config, output, as_json)
+    _commands().train(Asked(overrides, config, output, as_json))
 
 
 @app.command(epilog="Example: supersam evaluate --output runs/a --subnet KEY --split test")
@@ -184,9 +194,7 @@ def evaluate(
 ) -> None:
     """Measure the parent, or a subnet, on a split: mIoU by prompt and size, and COCO's mask AP."""
     _commands().evaluate(
-        overrides,
-        config,
-        output,
+        Asked(overrides, config, output, as_json),
         subnet,
         model,
         split,
@@ -194,7 +202,6 @@ def evaluate(
         pictures,
         max_objects,
         min_area,
-        as_json,
     )
 
 
@@ -240,17 +247,16 @@ def export(
     Any subnet that was evaluated on the final supernet is there as safetensors. As onnx or torch,
     it is checked against the model itself on a picture.
     """
+    keys = [word for word in words or () if "=" not in word]
+    overrides = [word for word in words or () if "=" in word]
     _commands().export(
-        words=words,
-        config=config,
-        output=output,
-        subnet=subnet,
-        best=best,
+        Asked(overrides, config, output, as_json),
+        keys + ([subnet] if subnet else []),
+        best or [],
         to=to,
         int8=int8,
         into=into,
         overwrite=overwrite,
-        as_json=as_json,
     )
 
 
@@ -262,7 +268,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of a study that has a front anew, and show the front."""
-    _commands().report(overrides, config, output, as_json)
+    _commands().report(Asked(overrides, config, output, as_json))
 
 
 STOPPED = 130

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from automl.base_study import REPORT
 from automl.best import best_subnet, parse_bound
-from automl.cli import QUICK_START
+from automl.cli import QUICK_START, Asked
 from automl.config import StudyConfig, check_config, load_config
 from automl.export import check_format, export_subnet, export_summary
 from automl.families import AnyStudy, open_study
@@ -42,50 +43,51 @@ def _existing(config: Path) -> Path:
     return path
 
 
-def _any_study(config: Path, output: Path | None, overrides: list[str] | None) -> AnyStudy:
+def _any_study(asked: Asked) -> AnyStudy:
     """The study of a configuration, whatever its family."""
-    return open_study(_existing(config), overrides or [], output)
+    return open_study(_existing(asked.config), asked.overrides or [], asked.output)
 
 
-def _study(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
-    path = _existing(config)
-    return Study(load_config(path, overrides or []), output or Path("runs") / path.stem)
+def _study(asked: Asked) -> Study:
+    path = _existing(asked.config)
+    config = load_config(path, asked.overrides or [])
+    return Study(config, asked.output or Path("runs") / path.stem)
 
 
-def _looking(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
+def _looking(asked: Asked) -> Study:
     """As `_study`, for commands that only look.
 
     Where no directory is named and the default one is another configuration's, this one gets a
     directory of its own; it is made when something has to be written.
     """
     try:
-        return _study(config, output, overrides)
+        return _study(asked)
     except InputError:
-        path = _existing(config)
-        settings = load_config(path, overrides or [])
-        if output is not None:
+        path = _existing(asked.config)
+        config = load_config(path, asked.overrides or [])
+        if asked.output is not None:
             raise
-        return _apart(path, settings)
+        return _apart(path, config)
 
 
-def _leaving(config: Path, output: Path | None, overrides: list[str] | None) -> Study:
+def _leaving(asked: Asked) -> Study:
     """As `_looking`, for a command that leaves a file.
 
     A default directory that is no study's yet stays free: it would be this configuration's from
     then on.
     """
-    study = _looking(config, output, overrides)
-    if output is not None or (study.output / CONFIG).exists():
+    study = _looking(asked)
+    if asked.output is not None or (study.output / CONFIG).exists():
         return study
-    return _apart(_existing(config), study.config)
+    return _apart(_existing(asked.config), study.config)
 
 
-def _apart(path: Path, settings: StudyConfig) -> Study:
-    return Study(settings, Path("runs") / f"{path.stem}-{settings.key}")
+def _apart(path: Path, config: StudyConfig) -> Study:
+    return Study(config, Path("runs") / f"{path.stem}-{config.key}")
 
 
-def _show(as_json: bool, value: Any, *tables: Any) -> None:
-    if as_json:
+def _show(asked: Asked, value: Any, *tables: Any) -> None:
+    if asked.as_json:
         print(json.dumps(value))
         return
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -93,37 +95,29 @@ def _show(as_json: bool, value: Any, *tables: Any) -> None:
         console.print(table, soft_wrap=isinstance(table, str), highlight=False)
 
 
-def run(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def run(asked: Asked) -> None:
     """As `supersam run`."""
-    study = _any_study(config, output, overrides)
+    study = _any_study(asked)
     study.run_until(REPORT)
     value, tables = study.summary()
-    _show(as_json, value, *tables, where_to_look(study))
+    _show(asked, value, *tables, where_to_look(study))
 
 
 def prepare(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
+    asked: Asked,
     layout: str | None,
     strict: bool,
     to: str | None,
-    as_json: bool,
 ) -> None:
     """As `supersam prepare`."""
-    given = [f"prepare.format={layout}"] if layout else []
-    given += ["prepare.strict=true"] if strict else []
+    given = [*(asked.overrides or []), *([f"prepare.format={layout}"] if layout else [])]
+    asked = replace(asked, overrides=[*given, *(["prepare.strict=true"] if strict else [])])
     if to is not None:
-        if output is not None:
+        if asked.output is not None:
             raise InputError("--to: give it or --output, not both")
-        summary = prepare_to(load_config(_existing(config), [*(overrides or []), *given]), to)
+        summary = prepare_to(load_config(_existing(asked.config), asked.overrides or []), to)
     else:
-        study = _study(config, output, [*(overrides or []), *given])
+        study = _study(asked)
         study.run_until("data")
         to, summary = str(study.output), study.prepared()
     shown: list[Any] = [splits_table(summary)]
@@ -131,81 +125,56 @@ def prepare(
         shown.append(left_out_table(summary))
     if summary.pictures_per_second is not None:
         shown.append(f"{summary.pictures_per_second:.1f} pictures per second")
-    _show(as_json, {"output": addresses.shown(to), **summary.to_dict()}, *shown)
+    _show(asked, {"output": addresses.shown(to), **summary.to_dict()}, *shown)
 
 
-def profile(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def profile(asked: Asked) -> None:
     """As `supersam profile`."""
-    study = _looking(config, output, overrides)
+    study = _looking(asked)
     value = study.profile()
-    _show(as_json, value, profile_table(value), reach_table(value), profile_notes(value))
+    _show(asked, value, profile_table(value), reach_table(value), profile_notes(value))
 
 
 def latency(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
+    asked: Asked,
     threads: int | None,
-    as_json: bool,
 ) -> None:
     """As `supersam latency`."""
-    study = _leaving(config, output, overrides)
+    study = _leaving(asked)
     value = study.latency(threads)
     where = f"The table: {study.output / 'latency.json'}"
     value = {"output": str(study.output), **value}
     front = [front_latency_table(value)] if value["front"] else []
-    _show(as_json, value, latency_table(value), *front, latency_notes(value), where)
+    _show(asked, value, latency_table(value), *front, latency_notes(value), where)
 
 
-def prioritise(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def prioritise(asked: Asked) -> None:
     """As `supersam prioritise`."""
-    study = _study(config, output, overrides)
+    study = _study(asked)
     study.run_until("prioritise")
     rows = study.layer_worth()
-    _show(as_json, {"output": str(study.output), "layers": rows}, importance_table(rows))
+    _show(asked, {"output": str(study.output), "layers": rows}, importance_table(rows))
 
 
-def search(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def search(asked: Asked) -> None:
     """As `supersam search`."""
-    study = _study(config, output, overrides)
+    study = _study(asked)
     study.run_until("designs")
     rows = study.designs()
-    _show(as_json, {"output": str(study.output), "designs": rows}, designs_table(rows))
+    _show(asked, {"output": str(study.output), "designs": rows}, designs_table(rows))
 
 
-def train(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def train(asked: Asked) -> None:
     """As `supersam train`."""
-    study = _study(config, output, overrides)
+    study = _study(asked)
     study.run_until("final")
     best = study.best_design()
     value = {"output": str(study.output), "design": best.key, **best.to_dict()}
-    _show(as_json, value, f"design {best.key}: the supernet is in {study.output / 'supernet'}")
+    _show(asked, value, f"design {best.key}: the supernet is in {study.output / 'supernet'}")
 
 
 def evaluate(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
+    asked: Asked,
     subnet: str | None,
     model: Path | None,
     split: str,
@@ -213,44 +182,38 @@ def evaluate(
     pictures: int | None,
     max_objects: int | None,
     min_area: int | None,
-    as_json: bool,
 ) -> None:
     """As `supersam evaluate`."""
     unknown = [name for name in prompts or () if name not in PROMPTS]
     if unknown:
         raise InputError(f"--prompts: {unknown[0]!r} is unknown; choose from {', '.join(PROMPTS)}")
-    asked = tuple(kind for kind in PROMPTS if kind in prompts) if prompts else PROMPTS[:2]
-    study = (_study if subnet else _looking)(config, output, overrides)
+    kinds = tuple(kind for kind in PROMPTS if kind in prompts) if prompts else PROMPTS[:2]
+    study = (_study if subnet else _looking)(asked)
     value = study.evaluate(
         subnet,
         model=model,
         split=split,
-        prompts=asked,
+        prompts=kinds,
         pictures=pictures,
         max_objects=max_objects,
         min_area=min_area,
     )
-    _show(as_json, value, *evaluation_tables(value))
+    _show(asked, value, *evaluation_tables(value))
 
 
 def export(
-    words: list[str] | None,
-    config: Path,
-    output: Path | None,
-    subnet: str | None,
-    best: list[str] | None,
+    asked: Asked,
+    keys: list[str],
+    best: list[str],
     to: str,
     int8: bool,
     into: Path | None,
     overwrite: bool,
-    as_json: bool,
 ) -> None:
     """As `supersam export`."""
-    keys = [word for word in words or () if "=" not in word]
-    overrides = [word for word in words or () if "=" in word]
     check_format(to, int8)
-    study = _there(config, output, overrides)
-    key = _one_subnet(study, keys + ([subnet] if subnet else []), best or [])
+    study = _there(asked)
+    key = _one_subnet(study, keys, best)
     if not study.workspace.subnet_folder(key).is_dir():
         study.export(key)
     value = export_subnet(
@@ -262,21 +225,16 @@ def export(
         overwrite=overwrite,
         console=Console(stderr=True),
     )
-    _show(as_json, value, export_summary(value))
+    _show(asked, value, export_summary(value))
 
 
-def report(
-    overrides: list[str] | None,
-    config: Path,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def report(asked: Asked) -> None:
     """As `supersam report`."""
-    study = _any_study(config, output, overrides)
+    study = _any_study(asked)
     path = study.write_report()
     value, tables = study.summary()
     value = {"report": str(path), "front": value["front"]}
-    _show(as_json, value, *tables, f"Report: {path}")
+    _show(asked, value, *tables, f"Report: {path}")
 
 
 def where_to_look(study: AnyStudy) -> str:
@@ -291,10 +249,13 @@ def where_to_look(study: AnyStudy) -> str:
     return "\n".join(lines)
 
 
-def _there(config: Path, output: Path | None, overrides: list[str]) -> Study:
+def _there(asked: Asked) -> Study:
     """As `_study`; a directory that alone is named says what its study's configuration is."""
-    if output is None or overrides or config != QUICK_START or not (output / CONFIG).is_file():
-        return _study(config, output, overrides)
+    output = asked.output
+    if output is None or asked.overrides or asked.config != QUICK_START:
+        return _study(asked)
+    if not (output / CONFIG).is_file():
+        return _study(asked)
     return Study(read_config(output, check_config), output)
 
 
