@@ -4,6 +4,7 @@ Each search writes a part of its own (`ledger/WEIGHTS.parquet`); a study that is
 in `evaluations.parquet`.
 """
 
+import io
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def read_rows(path: Path) -> list[Row]:
         return []
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise DamagedError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if not is_footer_sound(content):
+    if not is_footer_sound(io.BytesIO(content)):
         raise DamagedError(f"{path} is damaged: its footer is not as it was written")
     return rows
 

@@ -119,3 +119,21 @@ def test_a_split_that_is_damaged_is_named(splits, tmp_path):
     pictures = Pictures(tmp_path / "val.parquet")
     with pytest.raises(InputError, match=r"val.parquet is damaged: .*; prepare it anew"):
         [pictures[i] for i in range(len(pictures))]
+
+
+def test_a_bit_of_the_footer_is_found_and_a_split_written_elsewhere_is_read(split, tmp_path):
+    whole, path = split.read_bytes(), tmp_path / "train.parquet"
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    there = [picture.id for picture in Pictures(split)]
+    places = range(footer, len(whole), 97)
+    found = 0
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            assert [picture.id for picture in Pictures(path)] == there
+        except InputError as error:
+            assert "train.parquet" in str(error)
+            found += 1
+    assert found > 0.9 * len(places)
+    pq.write_table(pq.read_table(split).slice(3), path)  # with the seal that was read
+    assert len(Pictures(path)) == COUNT - 3

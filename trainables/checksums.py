@@ -10,9 +10,11 @@ from typing import BinaryIO
 from trainables.json_text import parse_table
 
 CHECKSUMS = "checksums.json"
-UNSEALED = {"footer-sha256": "0" * 64}
+PLACE, SUM = 16, 64
+"""Digits of a seal: where the footer begins, and its SHA-256."""
+UNSEALED = {"footer-seal": "0" * (PLACE + SUM)}
 """What a Parquet table's metadata must hold before its footer can be sealed."""
-SEAL = re.compile(rb"footer-sha256.{1,4}?([0-9a-f]{64})", re.DOTALL)
+SEAL = re.compile(rb"footer-seal.{1,4}?([0-9a-f]{%d})" % (PLACE + SUM), re.DOTALL)
 
 
 def write_checksums(folder: Path) -> None:
@@ -44,17 +46,44 @@ def seal_footer(path: Path) -> None:
     """
     with path.open("r+b") as file:
         start, footer = _footer(file)
-        if (place := SEAL.search(footer)) is None:
-            raise ValueError(f"{path} has no place for a checksum of its footer")
-        file.seek(start + place.start(1))
-        file.write(_sha256_unsealed(footer, place))
+        file.seek(start)
+        file.write(_sealed(start, footer))
 
 
-def is_footer_sound(content: bytes) -> bool:
-    """Whether a Parquet file's footer is as it was sealed; one that has no seal may be."""
-    _, footer = _footer(io.BytesIO(content))
+def sealed_end(before: int, end: bytes) -> bytes:
+    """The end of a Parquet file with its footer sealed; see `seal_footer`.
+
+    Args:
+        before: so many bytes of the file stand before it.
+        end: the footer, and maybe some bytes before it.
+    """
+    start, footer = _footer(io.BytesIO(end))
+    return end[:start] + _sealed(before + start, footer)
+
+
+def is_footer_sound(file: BinaryIO) -> bool:
+    """Whether a Parquet file's footer is as it was sealed.
+
+    One that has no seal may be, or that has another file's: who writes a table that was read writes
+    what it held, seal included.
+    """
+    start, footer = _footer(file)
     place = SEAL.search(footer)
-    return place is None or place[1] == _sha256_unsealed(footer, place)
+    if place is None or not place[1].startswith(_digits(start)):
+        return True
+    return footer == _sealed(start, footer)
+
+
+def _sealed(start: int, footer: bytes) -> bytes:
+    if (place := SEAL.search(footer)) is None:
+        raise ValueError("a Parquet file has no place for a seal of its footer")
+    before, behind = footer[: place.start(1)], footer[place.end(1) :]
+    found = hashlib.sha256(before + b"0" * (PLACE + SUM) + behind).hexdigest()
+    return before + _digits(start) + found.encode() + behind
+
+
+def _digits(start: int) -> bytes:
+    return f"{start:0{PLACE}x}".encode()
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:
@@ -64,11 +93,6 @@ def _footer(file: BinaryIO) -> tuple[int, bytes]:
     start = max(0, size - 8 - int.from_bytes(file.read(4), "little"))
     file.seek(start)
     return start, file.read()
-
-
-def _sha256_unsealed(footer: bytes, place: re.Match[bytes]) -> bytes:
-    empty = footer[: place.start(1)] + b"0" * 64 + footer[place.end(1) :]
-    return hashlib.sha256(empty).hexdigest().encode()
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from trainables.checksums import is_footer_sound
 from trainables.data.decode import to_rgb
 from trainables.data.opening import UnreadablePicture, open_bytes
 from trainables.data.prompts import generator
@@ -67,9 +68,14 @@ class Pictures:
             self._file = pq.ParquetFile(opened, page_checksum_verification=True)
             groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
             self._check_columns(self._file.schema_arrow)
+            is_sound = is_footer_sound(self._place.open())
         except PARQUET_DAMAGE as error:
             reason = " ".join(str(error).split())
             raise InputError(f"data: {place} can't be read as Parquet: {reason}") from error
+        if not is_sound:
+            raise InputError(
+                f"data: {place} is damaged: its footer is not as it was written; prepare it anew"
+            )
         counts, largest = [g.num_rows for g in groups], max([1, *(_bytes(g) for g in groups)])
         if min(counts, default=0) < 0 or sum(counts) > opened.size():
             raise InputError(f"data: {place} claims {sum(counts)} pictures, more than it can hold")

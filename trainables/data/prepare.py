@@ -21,7 +21,7 @@ from trainables.data.splits import SPLITS, SplitRule
 from trainables.data.staging import Staging
 from trainables.data.storage import Location
 from trainables.data.summary import SUMMARY, PrepareSummary
-from trainables.data.table import SCHEMA, RowWriter, parquet_writer
+from trainables.data.table import SCHEMA, RowWriter, SplitWriter
 from trainables.data.tally import Tally
 
 CHUNK = 8
@@ -126,9 +126,9 @@ def copy_prepared(source: Location, target: Location) -> None:
 def _copy_split(staging: Staging, name: str, source: Location) -> None:
     """Row group by row group: what was written elsewhere may have no checksums."""
     sink = staging.open(name)
-    with staging.writing(), parquet_writer(sink) as writer:
+    with staging.writing(), SplitWriter(sink) as writer:
         for table in _row_groups(source):
-            writer.write_table(table, row_group_size=len(table))
+            writer.write(table)
 
 
 def _row_groups(source: Location) -> Iterator[pa.Table]:

@@ -1,7 +1,7 @@
 """The Parquet layout of a prepared data set: one row a picture, its objects as COCO RLE."""
 
+import io
 from collections.abc import Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from search_spaces.errors import InputError
+from trainables.checksums import UNSEALED, sealed_end
 from trainables.data.reader import AnnotatedObject
 from trainables.data.readers.masks import check_compressed
 
@@ -91,30 +92,88 @@ def _sound(row: dict[str, Any], pixels: int) -> bytes:
     return counts
 
 
-def parquet_writer(sink: Any) -> pq.ParquetWriter:
-    """Writes a split, with a checksum of each page."""
-    return pq.ParquetWriter(
-        sink,
-        SCHEMA,
-        compression=_COMPRESSION,
-        use_dictionary=_WITH_DICTIONARY,
-        write_page_checksum=True,
-    )
+class SplitWriter:
+    """Writes a split, with a checksum of each page and of the footer.
+
+    Use it in a `with` block: what a block leaves that ended with an exception is no whole file.
+
+    Args:
+        sink: a binary stream, which stays open.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._end = _End(sink)
+        self._writer = pq.ParquetWriter(
+            self._end,
+            SCHEMA.with_metadata(UNSEALED),
+            compression=_COMPRESSION,
+            use_dictionary=_WITH_DICTIONARY,
+            write_page_checksum=True,
+        )
+
+    def write(self, group: pa.Table) -> None:
+        """Write a row group."""
+        self._writer.write_table(group, row_group_size=len(group))
+
+    def close(self) -> None:
+        """Make the file a whole one; again changes nothing."""
+        if self._end.held is None:
+            self._sink.write(sealed_end(self._end.passed, self._ended()))
+
+    def abandon(self) -> None:
+        """Leave the file as it is, unless it is a whole one."""
+        if self._end.held is None:
+            self._ended()
+
+    def _ended(self) -> bytes:
+        """What Parquet writes at the end of a file."""
+        self._end.held = io.BytesIO()
+        self._writer.close()
+        return self._end.held.getvalue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        (self.close if kind is None else self.abandon)()
+
+
+class _End(io.RawIOBase):
+    """Hands what is written to a stream, or holds it back: the footer is sealed first."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self.passed = 0
+        self.held: io.BytesIO | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self.held is not None:
+            return self.held.write(data)
+        self.passed += len(data)
+        self._sink.write(data)
+        return len(data)
 
 
 class RowWriter:
     """Streams rows into Parquet; the same rows give the same bytes, however they come in.
 
-    Use it in a `with` block, and close it at the block's end: what a block leaves that ended with
-    an exception is no whole file.
+    Use it in a `with` block: what a block leaves that ended with an exception is no whole file.
 
     Args:
-        sink: a binary stream; `close` leaves it open.
+        sink: a binary stream, which stays open.
     """
 
     def __init__(self, sink: Any) -> None:
-        self._sink = sink
-        self._writer = parquet_writer(sink)
+        self._writer = SplitWriter(sink)
         self._waiting: list[pa.Table] = []
         self._bytes = 0
 
@@ -127,14 +186,14 @@ class RowWriter:
         self._bytes += size
 
     def close(self) -> None:
-        """Write what is left, and make the file a whole one."""
+        """Write what is left, and make the file a whole one; again changes nothing."""
         if self._waiting:
             self._flush()
         self._writer.close()
 
     def _flush(self) -> None:
         table = pa.concat_tables(self._waiting).combine_chunks()
-        self._writer.write_table(table, row_group_size=len(table))
+        self._writer.write(table)
         self._waiting, self._bytes = [], 0
 
     def __enter__(self) -> Self:
@@ -146,9 +205,4 @@ class RowWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None:
-            return
-        # The stream first: Parquet's own closing would make a whole file of what is there.
-        for thing in (self._sink, self._writer):
-            with suppress(OSError, pa.ArrowException):
-                thing.close()
+        (self.close if kind is None else self._writer.abandon)()
