@@ -96,13 +96,17 @@ def second_study(study: SmallStudy) -> None:
 
 def damage_newest(study: SmallStudy, bench: Bench) -> None:
     """Kill −9 the study and flip a bit of what it wrote last; then the same command again."""
+    work = study.output / "work"
+
+    def written() -> list[Path]:
+        parts = list((work / "ledger").glob("*.parquet"))
+        return parts or sorted((work / "train").glob("*/checkpoint_*/optimiser.pt"))
+
+    study.wait_for(written, "something written")
     study.process.kill()
     study.process.wait()
     study.end()
-    work = study.output / "work"
-    parts = list((work / "ledger").glob("*.parquet"))
-    checkpoints = sorted((work / "train").glob("*/checkpoint_*/optimiser.pt"))
-    flip_bit((parts or checkpoints)[-1], bench.rng)
+    flip_bit(written()[-1], bench.rng)
     study.start()
 
 
