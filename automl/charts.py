@@ -33,7 +33,7 @@ def front_chart(front: list[Row], parent: dict[str, Any]) -> Chart:
         front: rows of `front.parquet`.
         parent: its own figures.
     """
-    return _whole(_front_panel(front, parent, []))
+    return whole_chart(_front_panel(front, parent, []))
 
 
 def front_explorer(
@@ -60,7 +60,7 @@ def front_explorer(
     ]
     large = {"condition": {"param": "chosen", "empty": False, "value": 190}, "value": 70}
     dots["encoding"] = {**dots["encoding"], "size": large}
-    return _whole({"vconcat": [panel, _layers_of_chosen(rows, parent)]})
+    return whole_chart({"vconcat": [panel, _layers_of_chosen(rows, parent)]})
 
 
 def _front_panel(front: list[Row], parent: dict[str, Any], others: Sequence[Row]) -> Chart:
@@ -193,7 +193,7 @@ def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any]) -> Chart:
         values = hypervolume_history(own, parent["encoder_macs"])
         for number, value in enumerate(values, start=1):
             points.append({"supernet": weights, "evaluations": number, "hypervolume": value})
-    return _whole(
+    return whole_chart(
         {
             "width": WIDTH,
             "height": 220,
@@ -244,7 +244,7 @@ def importance_chart(rows: Sequence[dict[str, Any]]) -> Chart:
     tooltip = [{"field": "layer"}, {"field": "attention"}]
     tooltip += [{"field": n, "title": title, "format": ".4f"} for n, title in shown.items()]
     bounded = {"drop_probability": {"scale": {"domain": [0, 1]}}}
-    return _whole(
+    return whole_chart(
         {
             "data": {"values": values},
             "vconcat": [
@@ -297,7 +297,7 @@ def latency_chart(rows: Sequence[Row]) -> Chart | None:
         axis["scale"] = {"zero": False}
     diagonal = [{names[1]: end, names[2]: end} for end in ends]
     tooltip = [{"field": name, "format": ".1f"} for name in names[1:]]
-    return _whole(
+    return whole_chart(
         {
             "width": WIDTH,
             "height": 260,
@@ -342,7 +342,8 @@ def browser_code() -> str:
     return code
 
 
-def _whole(chart: Chart) -> Chart:
+def whole_chart(chart: Chart) -> Chart:
+    """A chart with what all of them share: schema, fonts, a background that is the page's."""
     return {"$schema": SCHEMA, "config": CONFIG, **chart}
 
 

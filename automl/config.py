@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator
 
 from automl.base_config import BaseConfig, Section
-from automl.config_reading import read_values, validated
+from automl.config_reading import read_values, validated, whole_function, whole_path
 from automl.design_checks import check_designs, check_scores
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.addresses import shown
@@ -23,17 +23,6 @@ PACKAGED_DATA = {"nuclei": ASSETS / "nuclei"}
 """Data sets that ship with the project, by the name that `data` takes."""
 PACKAGED_CHECKPOINTS = {"vit_t": ASSETS / "vit_t" / "vit_t.safetensors"}
 """Parents that ship with the project; the others need a `checkpoint`."""
-
-
-def _whole(path: Path) -> Path:
-    # Ray's workers have working directories of their own: a relative path would lead astray.
-    return path.expanduser().absolute()
-
-
-def _whole_function(name: str) -> str:
-    """FILE.py:NAME with the file's whole path; other names as they are."""
-    file, _, function = name.rpartition(":")
-    return f"{_whole(Path(file))}:{function}" if file.endswith(".py") else name
 
 
 class DataConfig(Section):
@@ -121,7 +110,7 @@ class DesignsConfig(Section):
     @classmethod
     def _whole_files(cls, space: DesignSpace) -> DesignSpace:
         return space.model_copy(
-            update={"metric": [_whole_function(metric) for metric in space.metric]}
+            update={"metric": [whole_function(metric) for metric in space.metric]}
         )
 
 
@@ -153,7 +142,7 @@ class SearchConfig(Section):
     @field_validator("searcher", "objective")
     @classmethod
     def _whole_file(cls, name: str) -> str:
-        return _whole_function(name)
+        return whole_function(name)
 
 
 class StudyConfig(BaseConfig):
@@ -193,14 +182,14 @@ class StudyConfig(BaseConfig):
     @field_validator("checkpoint", "latency_table")
     @classmethod
     def _whole_path(cls, path: Path | None) -> Path | None:
-        return path and _whole(path)
+        return path and whole_path(path)
 
     @field_validator("data")
     @classmethod
     def _whole_data(cls, place: str) -> str:
         if place in PACKAGED_DATA or "://" in place:
             return place
-        return str(_whole(Path(place)))
+        return str(whole_path(Path(place)))
 
     def result_values(self) -> dict[str, Any]:
         """As any configuration's; how strictly data is read changes nothing either."""

@@ -2,7 +2,7 @@
 
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -65,6 +65,17 @@ def validated(model: type[C], values: dict[str, Any], where: str) -> C:
         raise InputError(f"{where}: {_first_mistake(model, error)}") from error
 
 
+def whole_path(path: Path) -> Path:
+    """An absolute path: Ray's workers have working directories of their own."""
+    return path.expanduser().absolute()
+
+
+def whole_function(name: str) -> str:
+    """FILE.py:NAME with the file's whole path; other names as they are."""
+    file, _, function = name.rpartition(":")
+    return f"{whole_path(Path(file))}:{function}" if file.endswith(".py") else name
+
+
 def config_keys(section: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
     """Every key by its whole name, such as `training.batch_size`."""
     found: dict[str, FieldInfo] = {}
@@ -105,10 +116,14 @@ def _first_mistake(model: type[BaseModel], error: ValidationError) -> str:
     return f"{key}: {mistake['msg']}, got {mistake['input']!r}"
 
 
-def _section_at(section: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+def _section_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    kind: Any = model
     for part in location:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return section
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation
+        else:
+            kind = get_args(kind)[-1]  # the part is a key of a table, or a place of a list
+    return cast(type[BaseModel], kind)
 
 
 def _one_line(error: Exception) -> str:

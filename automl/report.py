@@ -6,20 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import Markup
-
-from automl.charts import (
-    browser_code,
-    front_explorer,
-    hypervolume_chart,
-    importance_chart,
-    latency_chart,
-)
+from automl.charts import front_explorer, hypervolume_chart, importance_chart, latency_chart
 from automl.config import StudyConfig
 from automl.files import write_text
 from automl.halving import best_first
 from automl.ledger import Row, evaluated_whole, has_fewer_heads, heads_share, mlp_share, read_rows
+from automl.pages import render_page
 from automl.runs import tracking_uri
 from automl.workspace import Workspace
 from search_spaces.addresses import shown
@@ -69,9 +61,6 @@ def report_page(
         config: of the study.
         uri: where MLflow keeps its runs.
     """
-    environment = Environment(
-        loader=PackageLoader("automl"), autoescape=select_autoescape(["html", "j2"])
-    )
     on_front = {(row["subnet"], row["weights"]) for row in front}
     final = {weights for _, weights in on_front}
     last = [row for row in evaluations if row["weights"] in final]
@@ -84,10 +73,9 @@ def report_page(
         "importance": importance_chart(importance),
         "latency": latency_chart(last),
     }
-    page: str = environment.get_template("report.html.j2").render(
-        charts={name: chart for name, chart in charts.items() if chart},
-        # Code of ours; "</script" within it would end the element that holds it.
-        browser_code=Markup(browser_code().replace("</script", "<\\/script")),  # noqa: S704
+    return render_page(
+        "report.html.j2",
+        {name: chart for name, chart in charts.items() if chart},
         front=sorted(front, key=lambda row: -row["encoder_macs"]),
         parent=parent,
         mlp_share=mlp_share,
@@ -108,7 +96,6 @@ def report_page(
         study=study,
         tracking_uri=shown(uri),
     )
-    return page
 
 
 def _data_uri(jpeg: bytes) -> str:

@@ -1,7 +1,6 @@
 """The stages of a study, each from files to files; a stage whose last file is there is done."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -9,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from automl import measure
-from automl.base_study import UNLOGGED, Stages, is_done
+from automl.base_study import Stages, is_done
 from automl.charts import as_png, front_chart, hypervolume_chart
 from automl.cluster import concurrent_designs, run_task
 from automl.delivery import Delivery
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import copy_whole, write_json
+from automl.finishing import finish_study
 from automl.gallery import SCHEMA as GALLERY
 from automl.halving import best_records
 from automl.ledger import SCHEMA, Row, read_rows, write_rows
@@ -224,22 +224,9 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
 
 
 def report(workspace: Workspace, share: StageProgress) -> None:
-    """Log the study to MLflow and write the page; then nothing needs `work/` any more."""
-    root, patience = workspace.root, workspace.config.tracking.patience_s
-    (root / UNLOGGED).touch()
-    write_report(workspace)
-    delivery = tracking_delivery(workspace)
-    for number, call in enumerate(calls := list(logging_calls(workspace)), start=1):
-        delivery.send(call)
-        share.update(number, len(calls), f"MLflow, {number}/{len(calls)}")
-    if not delivery.flush(patience):
-        share.say(
-            f"MLflow did not answer for {patience} s: the study is done, its figures are in "
-            f"{root}; the same command logs them once the server is there"
-        )
-        return
-    shutil.rmtree(workspace.work, ignore_errors=True)
-    (root / UNLOGGED).unlink()
+    """Log the study to MLflow and write the page."""
+    delivery, calls = tracking_delivery(workspace), logging_calls(workspace)
+    finish_study(workspace, partial(write_report, workspace), delivery, calls, share)
 
 
 def logging_calls(workspace: Workspace) -> Iterator[Callable[[Tracking], None]]:

@@ -9,10 +9,11 @@ import pytest
 from tiny import HEADED_CONFIG, HEADED_SPACE, SPACE, tiny_sam
 
 from automl.searchers.hyperopt import hyperopt_search
-from automl.searchers.proposals import PATIENCE, RETRIES, SubnetProposals
+from automl.searchers.proposals import SubnetProposals
 from automl.searchers.protocol import MakeSearcher, Problem, Values
 from automl.searchers.random import RandomSearch
 from automl.searchers.registry import SEARCHERS, find_searcher
+from automl.searchers.searched_proposals import PATIENCE, RETRIES
 from search_spaces import Constraint, InputError, Subnet, SubnetSpace
 from trainables.costs import cost_table
 

@@ -1,14 +1,13 @@
 """The searcher that Ray Tune sees: any `Searcher`, held to constraints and to what is known."""
 
 import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from automl.pareto import objectives
-from automl.searchers.base_proposals import Proposals
 from automl.searchers.hyperopt import hyperopt_search
 from automl.searchers.protocol import MakeSearcher, Problem, Values
+from automl.searchers.searched_proposals import SearchedProposals
 from search_spaces.constraints import Constraint
 from search_spaces.errors import InputError
 from search_spaces.feasible import sample_feasible
@@ -17,15 +16,11 @@ from search_spaces.subnet_space import SubnetSpace
 
 RUNGS = 5
 """Of the ladder that searchers start from."""
-PATIENCE = 100
-"""Proposals in a row that may break constraints or repeat before a subnet is drawn instead."""
-RETRIES = 10
-"""Such proposals after which the next one is drawn, until one is neither."""
 FAILED = float("-inf")
 """What is known of a subnet that could not be evaluated."""
 
 
-class SubnetProposals(Proposals[Subnet, float]):
+class SubnetProposals(SearchedProposals[Subnet, float]):
     """A Ray Tune searcher over subnets for two objectives under constraints.
 
     Each subnet is suggested once. A proposal that breaks a constraint is answered at once with its
@@ -67,18 +62,15 @@ class SubnetProposals(Proposals[Subnet, float]):
         most: int | None = None,
         retries: int = 0,
     ) -> None:
-        super().__init__(most, retries)
+        ladder = tuple(space.ladder(RUNGS))
+        problem = Problem(space, costs, ladder, bool(constraints))
+        super().__init__(make_searcher(problem, seed), most, retries)
         self._space = space
         self._costs = costs
         self._parent_macs = parent_macs
         self._constraints = constraints
         self._scored = known
-        ladder = tuple(space.ladder(RUNGS))
-        self._searcher = make_searcher(Problem(space, costs, ladder, bool(constraints)), seed)
         self._rng = random.Random(seed)
-        self._repeats: Counter[Subnet] = Counter()  # of what is pending
-        self._told: dict[Subnet, Values] = {}
-        self._refused = 0
 
     def _known(self, subnet: Subnet) -> float | None:
         return self._scored(subnet)
@@ -92,36 +84,23 @@ class SubnetProposals(Proposals[Subnet, float]):
     def _from_config(self, config: dict[str, Any]) -> Subnet:
         return Subnet.from_dict(config)
 
-    def _next(self) -> Subnet | None:
-        """A subnet that keeps the constraints and did not come yet; None where none is found."""
-        came = {*self._told, *self._pending.values(), *self._again}
-        if len(came) == self._space.size:
-            return None
-        while self._refused < PATIENCE:
-            subnet: Subnet = self._searcher.ask()
-            if not self._space.contains(subnet):
-                raise InputError(
-                    f"search.searcher: proposed what the space does not hold: {subnet}"
-                )
-            excess = sum(c.excess(self._costs(subnet)) for c in self._constraints)
-            if excess:
-                saved, _ = objectives(self._costs(subnet)["encoder_macs"], 0.0, self._parent_macs)
-                self._searcher.tell(subnet, Values(saved, 0.0, excess))
-            elif subnet in self._told:
-                self._searcher.tell(subnet, self._told[subnet])
-            elif subnet in came:
-                self._repeats[subnet] += 1
-            else:
-                self._refused = 0
-                return subnet
-            self._refused += 1
-        self._refused = PATIENCE - RETRIES
-        return sample_feasible(self._space, self._costs, self._constraints, self._rng, came)
+    def _is_over(self, came: Set[Subnet]) -> bool:
+        return len(came) == self._space.size
 
-    def _tell(self, subnet: Subnet, quality: float) -> None:
+    def _refusal(self, subnet: Subnet) -> Values | None:
+        if not self._space.contains(subnet):
+            raise InputError(f"search.searcher: proposed what the space does not hold: {subnet}")
+        excess = sum(c.excess(self._costs(subnet)) for c in self._constraints)
+        if not excess:
+            return None
+        saved, _ = objectives(self._costs(subnet)["encoder_macs"], 0.0, self._parent_macs)
+        return Values(saved, 0.0, excess)
+
+    def _values(self, subnet: Subnet, quality: float) -> Values:
         macs = self._costs(subnet)["encoder_macs"]
         failed = quality == FAILED
         values = objectives(macs, 0.0 if failed else quality, self._parent_macs)
-        self._told[subnet] = Values(*values, excess=float(failed))
-        for _ in range(1 + self._repeats.pop(subnet, 0)):
-            self._searcher.tell(subnet, self._told[subnet])
+        return Values(*values, excess=float(failed))
+
+    def _draw(self, came: Set[Subnet]) -> Subnet | None:
+        return sample_feasible(self._space, self._costs, self._constraints, self._rng, came)
