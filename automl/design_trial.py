@@ -6,7 +6,6 @@ is another trial; its training goes on from the checkpoint that there is.
 """
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.files import write_json
 from automl.halving import Budget
-from automl.search import SearchState, front_rows, search_state, search_subnets
+from automl.search import front_rows, search_state, search_subnets
 from automl.train import train_design
+from automl.trial_reports import SearchReports
 from automl.trials import SearchFailedError
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -52,11 +52,6 @@ DESIGNS = pa.schema(
 )
 """Columns of `designs.parquet`: one row for each design and number of steps, in the order in which
 they were tried. A design that went on has a row for each rung before the final budget's."""
-
-
-REPORT_S = 1.0
-"""Seconds between the reports of a search: while `tune.report` waits for the study, evaluators that
-are free wait for a subnet."""
 
 
 def record_path(workspace: Workspace, design: Design, budget: Budget) -> Path:
@@ -111,43 +106,10 @@ def _failed(reason: str) -> dict[str, Any]:
     return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
 
 
-class _Reports:
-    """Tells the study how far a search is, at once and then every so often.
-
-    Args:
-        weights: the supernet, DESIGN@STEPS.
-        total: evaluations that the search is to make.
-    """
-
-    def __init__(self, weights: str, total: int) -> None:
-        self._constants = {"phase": "search", "weights": weights, "total": total}
-        self._untold: list[SearchState] = []
-        self._told = -math.inf
-
-    def add(self, state: SearchState) -> None:
-        """Take how far the search is after an evaluation."""
-        self._untold.append(state)
-        if time.monotonic() >= self._told + REPORT_S:
-            self.tell()
-
-    def tell(self) -> None:
-        """Tell what was not told yet."""
-        if not self._untold:
-            return
-        curve = [
-            (s.evaluations, {"front_size": s.front_size, "hypervolume": s.hypervolume})
-            for s in self._untold
-        ]
-        last, reached = curve[-1]
-        tune.report({**self._constants, "step": last, **reached, "curve": curve})
-        self._untold = []
-        self._told = time.monotonic()
-
-
 def _search(
     design: Design, workspace: Workspace, budget: Budget, checkpoint: Path
 ) -> dict[str, Any]:
-    reports = _Reports(f"{design.key}@{budget.steps}", budget.evaluations)
+    reports = SearchReports(f"{design.key}@{budget.steps}", budget.evaluations)
     steps, evaluations = budget.steps, budget.evaluations
     rows = search_subnets(workspace, design, steps, checkpoint, evaluations, reports.add)
     reports.tell()

@@ -4,22 +4,18 @@ Designs that do well get the same trial again with more steps and more evaluatio
 (`automl/halving.py`), up to the one that gets the final budget.
 """
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.hyperopt import HyperOptSearch
 
 from automl.config import StudyConfig
 from automl.design_trial import score_design
-from automl.failures import reason
 from automl.halving import Budget, Rung, best_records, halving_rungs
-from automl.study_log import log_line
-from automl.trials import LocalCallback, raise_first_error, trial_error
+from automl.outer_search import proposals_of, run_designs
 from automl.workspace import Workspace
 from search_spaces.design import Design
 
@@ -39,64 +35,6 @@ def searched_rungs(config: StudyConfig) -> tuple[Rung, ...]:
     """Those that the outer search climbs: where there is something to choose, else the only one."""
     rungs = study_rungs(config)
     return tuple(rung for rung in rungs if rung.designs > 1) or rungs
-
-
-RETRIES = 1
-"""How many times a trial whose process died, or that failed, goes on in a new one."""
-
-
-class _Watcher(LocalCallback, tune.Stopper):
-    """Hands a trial's reports on, says what failed, and ends the search where a trial has for good.
-
-    Args:
-        watch: told what trials report.
-        say: told of what fails.
-    """
-
-    def __init__(
-        self, watch: Callable[[int, dict[str, Any]], None], say: Callable[[str], None]
-    ) -> None:
-        self._watch, self._say = watch, say
-        self._numbers: dict[str, int] = {}
-        self._failed = False
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial is ended early."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether a trial has failed for good."""
-        return self._failed
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if _is_counted_again(trial):
-            return
-        why = reason(trial_error(trial))
-        self._say(f"the trial of a design failed: {why}; it goes on from what is on disk")
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._failed = True
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        number = self._numbers.setdefault(trial.trial_id, len(self._numbers))
-        self._watch(number, result)
-
-
-def _is_counted_again(trial: Any) -> bool:
-    """Whether a trial's failure is a process's death that was counted before.
-
-    Tune may count it as the task's and then as the actor's: so such a trial may fail once more.
-
-    Args:
-        trial: of Tune's, which is to be tried again.
-    """
-    if not isinstance(trial_error(trial), RayActorError):
-        return False
-    counted: bool = trial.max_failures > RETRIES
-    trial.max_failures = RETRIES + 1
-    return counted
 
 
 Watch = Callable[[int, int, dict[str, Any]], None]
@@ -181,13 +119,7 @@ def _dimensions(config: StudyConfig) -> dict[str, Any]:
 
 def design_proposals(config: StudyConfig) -> HyperOptSearch:
     """Asks for designs: first those that the space starts from, then where it looks best."""
-    return HyperOptSearch(
-        space=HyperOptSearch.convert_search_space(_dimensions(config)),
-        metric="hypervolume",
-        mode="max",
-        points_to_evaluate=config.designs.space.first_points()[: config.designs.trials],
-        random_state_seed=config.seed,
-    )
+    return proposals_of(config.designs.space, config.designs.trials, config.seed)
 
 
 def _run(
@@ -198,24 +130,5 @@ def _run(
     name: str,
     watch: Callable[[int, dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
-    storage = workspace.work / "tune"
-    shutil.rmtree(storage / name, ignore_errors=True)  # of a search that was cut off
     trial = tune.with_parameters(score_design, workspace=workspace, budget=budget)
-    watcher = _Watcher(watch, partial(log_line, workspace.root))
-    results = tune.Tuner(
-        # The trial only drives; what computes is reserved by the training and the search inside.
-        tune.with_resources(trial, {"memory": 1 << 20}),
-        param_space=param_space,
-        tune_config=tune_config,
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(storage),
-            callbacks=[watcher],
-            stop=watcher,
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            verbose=0,
-        ),
-    ).fit()
-    raise_first_error(results)
-    shutil.rmtree(storage / name, ignore_errors=True)
-    return [result.metrics["record"] for result in results if result.metrics]
+    return run_designs(workspace, trial, tune_config, param_space, name, watch)

@@ -47,12 +47,22 @@ def hypervolume_history(rows: Iterable[Row], parent_macs: float) -> list[float]:
         rows: of the ledger on val, in the order in which they were made.
         parent_macs: the parent's.
     """
+    return growing_hypervolume(
+        objectives(row["encoder_macs"], quality(row, "val"), parent_macs)
+        if evaluated_whole([row])
+        else None
+        for row in rows
+    )
+
+
+def growing_hypervolume(points: Iterable[tuple[float, float] | None]) -> list[float]:
+    """The hypervolume after each point; None adds nothing."""
     front: list[tuple[float, float]] = []
     values = []
-    for row in rows:
-        if evaluated_whole([row]):
-            points = [*front, objectives(row["encoder_macs"], quality(row, "val"), parent_macs)]
-            front = front_of(points, points)
+    for point in points:
+        if point is not None:
+            points_so_far = [*front, point]
+            front = front_of(points_so_far, points_so_far)
         values.append(hypervolume(front))
     return values
 

@@ -7,7 +7,6 @@ row says `stopped`, counts as an evaluation, and is never on a front.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from automl.pareto import front_of, hypervolume, objectives
 from automl.searchers.proposals import FAILED, SubnetProposals
 from automl.searchers.registry import find_searcher
 from automl.study_log import log_line
+from automl.trial_reports import SearchState
 from automl.trials import RETRIES, Recorder, run_trials
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -30,21 +30,6 @@ from trainables.sam.evaluator import Evaluator
 from trainables.sam.objective import quality
 from trainables.subnet import score_in_rungs
 from trainables.supernet import WEIGHTS
-
-
-@dataclass(frozen=True)
-class SearchState:
-    """How far a search is.
-
-    Args:
-        evaluations: subnets that were evaluated, whole or not.
-        front_size: non-dominated ones.
-        hypervolume: of these.
-    """
-
-    evaluations: int
-    front_size: int
-    hypervolume: float
 
 
 class SubnetTrial(tune.Trainable):

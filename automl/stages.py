@@ -26,6 +26,7 @@ from automl.reach import check_reachable
 from automl.report import write_report
 from automl.search import balanced, front_hypervolume, front_rows, stopping_metrics
 from automl.tracking import Tracking
+from automl.trial_reports import log_trial, trial_note, trial_share
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
@@ -94,9 +95,9 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
 
     def watch(rung: int, number: int, report: dict[str, Any]) -> None:
         designs = rungs[rung].designs
-        note = f"rung {rung + 1}/{last}, design {number + 1}/{designs}, {_note(report)}"
-        done = sum(costs[:rung]) + costs[rung] * (number + _trial_share(report)) / designs
-        share.update(done, sum(costs[: len(rungs)]), note)
+        place = f"rung {rung + 1}/{last}, design {number + 1}/{designs}"
+        done = sum(costs[:rung]) + costs[rung] * (number + trial_share(report)) / designs
+        share.update(done, sum(costs[: len(rungs)]), f"{place}, {trial_note(report, 'subnet')}")
         log_trial(delivery, report)
 
     records = search_designs(workspace, concurrent, watch)
@@ -108,16 +109,6 @@ def tracking_delivery(workspace: Workspace) -> Delivery[Tracking]:
     """Brings to MLflow what there is to log of a study."""
     config, root = workspace.config, workspace.root
     return Delivery(config.tracking, root, lambda: Tracking(config, root))
-
-
-def log_trial(delivery: Delivery[Tracking], report: dict[str, Any]) -> None:
-    """Log to MLflow what a design's trial reports, while it searches and when it is done."""
-    if report["phase"] == "search":
-        weights, curve = report["weights"], report["curve"]
-        delivery.send(lambda tracking: tracking.log_search(weights, curve))
-    if "record" in report:
-        record = report["record"]
-        delivery.send(lambda tracking: tracking.log_design(record))
 
 
 def best_design(workspace: Workspace) -> Design:
@@ -150,7 +141,9 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
     delivery = tracking_delivery(workspace)
 
     def watch(rung: int, number: int, report: dict[str, Any]) -> None:
-        share.update(_trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {_note(report)}")
+        share.update(
+            trial_share(report), 1, f"rung {rung + 1}/{rung + 1}, {trial_note(report, 'subnet')}"
+        )
         log_trial(delivery, report)
 
     record = refine_design(workspace, design, watch)
@@ -319,21 +312,3 @@ def rung_costs(workspace: Workspace) -> list[float]:
         costs.append(rung.designs * each)
         trained = rung.budget.steps
     return costs
-
-
-def _trial_share(report: dict[str, Any]) -> float:
-    """How far a design's trial is; the training counts for two thirds."""
-    if report["phase"] == "done":
-        return 1.0
-    before, share = (0.0, 0.65) if report["phase"] == "train" else (0.65, 0.35)
-    return before + share * float(report["step"] / report["total"])
-
-
-def _note(report: dict[str, Any]) -> str:
-    if report["phase"] == "train":
-        return f"training step {report['step']}/{report['total']}, loss {report['loss']:.3f}"
-    hypervolume = f"hypervolume {report['hypervolume']:.4f}"
-    if report["phase"] == "search":
-        front = f"front of {report['front_size']}"
-        return f"subnet {report['step']}/{report['total']}, {front}, {hypervolume}"
-    return hypervolume

@@ -13,7 +13,8 @@ from automl.cluster import connect
 from automl.config import check_config
 from automl.ledger import Row
 from automl.output import read_config
-from automl.search import SearchState, search_subnets
+from automl.search import search_subnets
+from automl.trial_reports import SearchState
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from trainables.supernet import STATE

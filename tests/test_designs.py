@@ -9,7 +9,8 @@ from ray import tune
 from ray.train import WorkerGroupError
 from rich.console import Console
 
-from automl import design_trial, designs, stages
+from automl import design_trial, designs, stages, trial_reports
+from automl.base_train import raised
 from automl.config import check_config, load_config
 from automl.design_trial import DESIGNS, score_design
 from automl.designs import (
@@ -22,8 +23,7 @@ from automl.designs import (
 from automl.halving import Budget
 from automl.ledger import read_rows, write_rows
 from automl.progress import StudyProgress
-from automl.search import SearchState
-from automl.train import raised
+from automl.trial_reports import SearchReports, SearchState
 from automl.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.design import Design
@@ -295,9 +295,9 @@ def test_a_search_reports_every_so_often_and_leaves_nothing_out(
 ) -> None:
     told: list[dict[str, Any]] = []
     clock = 100.0
-    monkeypatch.setattr(design_trial.tune, "report", told.append)
-    monkeypatch.setattr(design_trial.time, "monotonic", lambda: clock)
-    reports = design_trial._Reports("d@2", 4)
+    monkeypatch.setattr(trial_reports.tune, "report", told.append)
+    monkeypatch.setattr(trial_reports.time, "monotonic", lambda: clock)
+    reports = SearchReports("d@2", 4)
     for evaluations, seconds in enumerate([0.0, 0.4, 0.7, 0.1], start=1):
         clock += seconds
         reports.add(SearchState(evaluations, evaluations, evaluations / 10))

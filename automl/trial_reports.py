@@ -1,0 +1,109 @@
+"""What the trial of a design reports while it trains and searches, and what is made of that."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from ray import tune
+
+from automl.delivery import Delivery
+
+REPORT_S = 1.0
+"""Seconds between the reports of a search: while `tune.report` waits for the study, evaluators that
+are free wait for a candidate."""
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """How far a search is.
+
+    Args:
+        evaluations: candidates that were evaluated, whole or not.
+        front_size: non-dominated ones.
+        hypervolume: of these.
+    """
+
+    evaluations: int
+    front_size: int
+    hypervolume: float
+
+
+class SearchReports:
+    """Tells the study how far a search is, at once and then every so often.
+
+    Args:
+        weights: the supernet, DESIGN@STEPS.
+        total: evaluations that the search is to make.
+    """
+
+    def __init__(self, weights: str, total: int) -> None:
+        self._constants = {"phase": "search", "weights": weights, "total": total}
+        self._untold: list[SearchState] = []
+        self._told = -math.inf
+
+    def add(self, state: SearchState) -> None:
+        """Take how far the search is after an evaluation."""
+        self._untold.append(state)
+        if time.monotonic() >= self._told + REPORT_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell what was not told yet."""
+        if not self._untold:
+            return
+        curve = [
+            (s.evaluations, {"front_size": s.front_size, "hypervolume": s.hypervolume})
+            for s in self._untold
+        ]
+        last, reached = curve[-1]
+        tune.report({**self._constants, "step": last, **reached, "curve": curve})
+        self._untold = []
+        self._told = time.monotonic()
+
+
+class DesignLog(Protocol):
+    """Logs designs; see `automl.tracking.Tracking`."""
+
+    def log_search(self, weights: str, curve: list[tuple[int, dict[str, float]]]) -> None:
+        """Log how far the search of a design is."""
+
+    def log_design(self, record: dict[str, Any]) -> None:
+        """Log a design that was tried."""
+
+
+L = TypeVar("L", bound=DesignLog)
+
+
+def log_trial(delivery: Delivery[L], report: dict[str, Any]) -> None:
+    """Log to MLflow what a design's trial reports, while it searches and when it is done."""
+    if report["phase"] == "search":
+        weights, curve = report["weights"], report["curve"]
+        delivery.send(lambda tracking: tracking.log_search(weights, curve))
+    if "record" in report:
+        record = report["record"]
+        delivery.send(lambda tracking: tracking.log_design(record))
+
+
+def trial_share(report: dict[str, Any]) -> float:
+    """How far a design's trial is; the training counts for two thirds."""
+    if report["phase"] == "done":
+        return 1.0
+    before, share = (0.0, 0.65) if report["phase"] == "train" else (0.65, 0.35)
+    return before + share * float(report["step"] / report["total"])
+
+
+def trial_note(report: dict[str, Any], what: str) -> str:
+    """How far it is, for people.
+
+    Args:
+        report: of the trial.
+        what: its search evaluates, such as "subnet".
+    """
+    if report["phase"] == "train":
+        return f"training step {report['step']}/{report['total']}, loss {report['loss']:.3f}"
+    hypervolume = f"hypervolume {report['hypervolume']:.4f}"
+    if report["phase"] == "search":
+        front = f"front of {report['front_size']}"
+        return f"{what} {report['step']}/{report['total']}, {front}, {hypervolume}"
+    return hypervolume
