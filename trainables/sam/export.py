@@ -5,10 +5,7 @@ The decoder's inputs and outputs are named as in segment_anything's own export
 number of prompts at once.
 """
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -17,14 +14,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
+from trainables.onnx_export import ONE_FILE, OPSET, quiet_export
 from trainables.sam.models import PROMPT_DIM
 from trainables.sam.parents import STRIDE
 from trainables.sam.segment_anything_import import Sam
-
-OPSET = 20
-"""Of ONNX; onnxruntime has it from 1.17 on."""
-ONE_FILE = 2**30
-"""Bytes of weights up to which an ONNX file holds them itself; protobuf ends at twice as many."""
 
 Shape = tuple[int | str, ...]
 """Of a tensor; a size with a name is free."""
@@ -210,7 +203,7 @@ def write_onnx(
     for part, program in programs.items():
         interface = interfaces(image_size)[part]
         weights = sum(tensor.nbytes for tensor in program.state_dict.values())
-        with _quiet():
+        with quiet_export():
             torch.onnx.export(
                 program,
                 f=folder / f"{part}.onnx",
@@ -222,17 +215,3 @@ def write_onnx(
                 external_data=weights >= one_file,
                 verbose=False,
             )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on itself: names that two axes share, operators it lacks."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
