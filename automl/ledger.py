@@ -209,6 +209,7 @@ class Ledger:
             spare.unlink(missing_ok=True)
             spare.hardlink_to(self.path)
             spare.replace(self._before)
+            spare.unlink(missing_ok=True)  # where both were names of one file already
         write_rows(self._rows.values(), self.path, self._columns.schema)
 
     def _last_good(self, say: Callable[[str], None]) -> list[Row]:
