@@ -16,12 +16,16 @@ from automl.config_file import yaml_text
 from automl.config_reading import first_difference
 from automl.failures import reason
 from automl.files import write_text
-from automl.study_log import log_line
+from automl.study_log import is_logged, log_line
 from search_spaces.errors import InputError
 
 CONFIG = "config.yaml"
 RUNNING = "running"
-"""Names the process that runs the study; what is left of one that was killed."""
+"""Names the process that runs the study; what is left of one that was killed, or that could not say
+in the log how it ended, for want of room."""
+ROOM = 2048
+"""Bytes of that file, kept for how the process ended."""
+ENDED = "was ended by"
 
 
 C = TypeVar("C", bound=BaseConfig, covariant=True)
@@ -126,20 +130,25 @@ def held_output(workspace: BaseWorkspace) -> Iterator[None]:
 def _end_noted(root: Path) -> Iterator[None]:
     running = root / RUNNING
     if running.exists():
-        log_line(
-            root,
-            f"{running.read_text()} ended without a word, by a kill or with its machine: the study "
-            "goes on from what is on disk",
-        )
-    write_text(_name(), running)
+        left = running.read_text().strip()
+        silent = "ended without a word, by a kill or with its machine"
+        how = "" if ENDED in left else f" {silent}"
+        log_line(root, f"{left}{how}: the study goes on from what is on disk")
+    write_text(_name().ljust(ROOM), running)
+    noted = True
     try:
         yield
     except BaseException as error:
         if (root / CONFIG).exists():  # else the directory is free again
-            log_line(root, f"{_name()} was ended by {type(error).__name__}: {reason(error)}")
+            how = f"{_name()} {ENDED} {type(error).__name__}: {reason(error)}"
+            noted = is_logged(root, how)
+            if not noted:
+                with running.open("r+b") as file:  # in place: there is room for nothing else
+                    file.write(how.encode()[:ROOM].ljust(ROOM))
         raise
     finally:
-        running.unlink(missing_ok=True)
+        if noted:
+            running.unlink(missing_ok=True)
 
 
 def _name() -> str:

@@ -10,6 +10,11 @@ LOG = "study.log"
 
 
 def log_line(root: Path, text: str) -> None:
+    """As `is_logged`, wherever it then stands."""
+    is_logged(root, text)
+
+
+def is_logged(root: Path, text: str) -> bool:
     """Append a line with the time; processes may do so side by side.
 
     Where the disk has no room for it, it goes to standard error: what is said of a fault never
@@ -18,6 +23,9 @@ def log_line(root: Path, text: str) -> None:
     Args:
         root: the study's output directory.
         text: line breaks become spaces; secrets in addresses are left out.
+
+    Returns:
+        Whether it stands in the log.
     """
     shown = printable(without_secrets(" ".join(text.split())))
     line = f"{datetime.now():%Y-%m-%d %H:%M:%S} {shown}\n"
@@ -26,6 +34,8 @@ def log_line(root: Path, text: str) -> None:
             log.write(line)
     except OSError:
         sys.stderr.write(line)
+        return False
+    return True
 
 
 class LogTail:

@@ -1,5 +1,6 @@
 """Whose output directory it is while a study runs."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ with held_output(Workspace(check_config({}, "here"), Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
 """
+
+FULL = Path("/dev/full")
 
 
 @pytest.fixture
@@ -72,6 +75,21 @@ def test_the_log_says_how_a_run_ended(
     (line,) = (workspace.root / LOG).read_text().splitlines()
     assert line.endswith(said)
     assert f"process {os.getpid()} on " in line
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
+def test_what_a_full_disk_left_no_room_for_is_said_by_the_next_run(workspace: Workspace) -> None:
+    log = workspace.root / LOG
+    log.symlink_to(FULL)
+    with pytest.raises(OSError, match="no room"), held_output(workspace):
+        raise OSError(errno.ENOSPC, "no room")
+    log.unlink()
+    with held_output(workspace):
+        pass
+    (line,) = log.read_text().splitlines()
+    assert f"process {os.getpid()} on " in line
+    assert line.endswith("[Errno 28] no room: the study goes on from what is on disk")
+    assert "without a word" not in line
 
 
 def test_a_directory_that_is_free_again_holds_no_log(workspace: Workspace) -> None:
