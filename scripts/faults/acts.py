@@ -85,11 +85,15 @@ def slow_down(title: str, share: float = 0.1, seconds: float = 20.0) -> Act:
 
 
 def second_study(study: SmallStudy) -> None:
-    """The same command while the first one runs: refused in a line."""
+    """The same command while the first one runs, which waits meanwhile: refused in a line."""
     other = SmallStudy(study.folder, study.command, study.extra, study.environment)
     said = len(study.errors)
-    other.start()
-    status = other.end()
+    study.process.send_signal(signal.SIGSTOP)
+    try:
+        other.start()
+        status = other.end()
+    finally:
+        study.process.send_signal(signal.SIGCONT)
     check(status == REFUSED, f"a second study: exit status {status}")
     check("another process is running the study" in study.errors[said:], "nothing was said")
 
