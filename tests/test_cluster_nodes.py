@@ -19,6 +19,7 @@ from automl.config import check_config
 from automl.designs import search_designs
 from automl.measure import prioritise
 from automl.search import search_subnets
+from automl.study_log import LOG
 from automl.train import train_design
 from automl.workspace import Workspace
 from search_spaces import InputError
@@ -47,6 +48,14 @@ def met(subnet, results):
         assert time.monotonic() < deadline, "no evaluation on another node"
         time.sleep(0.05)
     return {"iou": sum(result.iou for result in results)}
+
+
+def slow(subnet, results):
+    with (HERE / "where").open("a") as log:
+        print(ray.get_runtime_context().get_node_id(), file=log)
+    found = met(subnet, results)
+    time.sleep(1)
+    return found
 
 
 def gpus(subnet, results):
@@ -196,3 +205,22 @@ def test_a_gpu_is_waited_for_and_shared(
     connect(asked)
     search(workspace, tmp_path, 3)
     assert (tmp_path / "gpus").read_text().split() == ["0.5"] * 3
+
+
+def test_a_node_that_dies_takes_no_evaluation_with_it(
+    cluster: Cluster, tmp_path: Path, splits: Path
+) -> None:
+    workspace = workspace_of(tmp_path, splits, "slow", evaluators=2)
+    where = tmp_path / "where"
+    with ThreadPoolExecutor() as pool:
+        searching = pool.submit(search, workspace, tmp_path, 6)
+        while not where.exists() or len(set(where.read_text().split())) < 2:
+            assert not searching.done()
+            time.sleep(0.1)
+        lost = where.read_text().split()[0]
+        (node,) = (node for node in cluster.worker_nodes if node.node_id == lost)
+        cluster.remove_node(node, allow_graceful=False)
+        searching.result(300)
+    assert "it is tried again" in (workspace.root / LOG).read_text()
+    assert {path.name for path in (tmp_path / "met").iterdir()} >= {lost}
+    assert where.read_text().split()[-1] != lost
