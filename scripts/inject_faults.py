@@ -97,10 +97,10 @@ def failures(bench: Bench) -> list[Outcome]:
 
 def bystanders(bench: Bench) -> list[Outcome]:
     slow = [
-        Fault(f"a {name} ten times slower for 20 s", phase, acts.slow_down(title), "", anew=False)
+        Fault(f"{name} ten times slower for 20 s", phase, acts.slow_down(title), "", anew=False)
         for name, phase, title in (
-            ("Train worker", "train", "ray::RayTrainWorker"),
-            ("evaluation actor", "search", "ray::SubnetTrial"),
+            ("a Train worker", "train", "ray::RayTrainWorker"),
+            ("an evaluation actor", "search", "ray::SubnetTrial"),
         )
     ]
     second = [
