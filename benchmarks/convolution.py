@@ -17,9 +17,6 @@ faster than im2col on 10 of 12 layers, with less memory on all.
 import argparse
 import statistics
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing import get_context
 
 import torch
@@ -28,10 +25,18 @@ from torch.nn import functional as F
 
 from search_spaces.conv_plan import PYTORCH, ConvPlan, Tiles, default_plan
 from search_spaces.conv_shape import ConvShape
-from trainables.clock import clock_of
+from trainables.clock import CpuTimeClock, clock_of
 from trainables.convolution.functional import convolve
 from trainables.convolution.kernel_launch import multiply_windows
 from trainables.convolution.layers import LAYERS, paper_layer
+from trainables.convolution.measure import (
+    Run,
+    loads_code,
+    milliseconds,
+    operands,
+    peak_of,
+    set_float32,
+)
 from trainables.convolution.slices import (
     empty_output,
     fill_windows,
@@ -41,20 +46,11 @@ from trainables.convolution.slices import (
 )
 from trainables.convolution.slicing import blocks_of, slicing_of
 from trainables.convolution.transform import im2win, im2win_filters
-from trainables.footprint import ResidentMemory
-from trainables.peak_memory import peak_bytes
 
 MIB = 1 << 20
 METHODS = ("im2win", "im2col", "torch")
 GOAL = 10
-Run = Callable[[], object]
-
-
-def tensors_of(shape: ConvShape, device: str) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(0)
-    pictures = torch.randn(shape.batch, shape.channels, *shape.size, generator=rng)
-    weight = torch.randn(shape.filters, shape.channels, *shape.kernel, generator=rng)
-    return pictures.to(device), weight.to(device) / weight[0].numel() ** 0.5
+CPU = torch.device("cpu")
 
 
 def plan_of(shape: ConvShape, device: str, tf32: bool) -> ConvPlan:
@@ -119,42 +115,28 @@ def parts(
     return transform, product, *theirs
 
 
-def milliseconds(runs: list[Run], device: str, repeats: int, cpu_time: bool) -> list[float]:
-    """Medians; all runs in turn in each repeat, the first of which does not count."""
-    clock, taken = clock_of(torch.device(device)), []
-    for _ in range(repeats + 1):
-        times = []
-        for run in runs:
-            if cpu_time:
-                start = time.process_time()
-                run()
-                times.append(1000 * (time.process_time() - start))
-            else:
-                start = clock.mark()
-                run()
-                times.append(clock.ms(start, clock.mark()))
-        taken.append(times)
-    return [statistics.median(times) for times in zip(*taken[1:], strict=True)]
+def medians(runs: list[Run], device: str, repeats: int, cpu_time: bool) -> list[float]:
+    clock = CpuTimeClock() if cpu_time else clock_of(torch.device(device))
+    return [statistics.median(times) for times in milliseconds(runs, clock, repeats)]
 
 
-def resident_peak(method: str, shape: ConvShape, threads: int) -> int | None:
+def resident_peak(method: str, shape: ConvShape, threads: int) -> int:
     """Bytes, in this process, which has computed nothing else."""
     torch.set_num_threads(threads)
-    small = replace(shape, batch=1, size=(2 * shape.extent[0], 2 * shape.extent[1]))
+    small = loads_code(shape)
     with torch.no_grad():
-        whole(method, *tensors_of(small, "cpu"), small, default_plan(small))  # loads code
-        pictures, weight = tensors_of(shape, "cpu")
-        memory = ResidentMemory()
-        whole(method, pictures, weight, shape, default_plan(shape))
-    return memory.grown()
+        whole(method, *operands(small, CPU), small, default_plan(small))
+        pictures, weight = operands(shape, CPU)
+        peak, _ = peak_of(lambda: whole(method, pictures, weight, shape, default_plan(shape)), CPU)
+    return peak
 
 
 def peaks(
     shape: ConvShape, plan: ConvPlan, pictures: Tensor, weight: Tensor, threads: int
-) -> list[int | None]:
+) -> list[int]:
     if pictures.is_cuda:
         return [
-            peak_bytes(lambda m=m: whole(m, pictures, weight, shape, plan), pictures.device)[1]
+            peak_of(lambda m=m: whole(m, pictures, weight, shape, plan), pictures.device)[0]
             for m in METHODS
         ]
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
@@ -165,7 +147,7 @@ def peaks(
 def measure(name: str, asked: argparse.Namespace, device: str) -> tuple[list[float], list]:
     shape = paper_layer(name, asked.batch)
     plan = plan_of(shape, device, asked.tf32)
-    pictures, weight = tensors_of(shape, device)
+    pictures, weight = operands(shape, torch.device(device))
     expected = whole("torch", pictures, weight, shape, plan)
     error = float((whole("im2win", pictures, weight, shape, plan) - expected).abs().max())
     del expected
@@ -174,7 +156,7 @@ def measure(name: str, asked: argparse.Namespace, device: str) -> tuple[list[flo
     runs: list[Run] = [
         lambda method=method: whole(method, pictures, weight, shape, plan) for method in METHODS
     ]
-    times = milliseconds(
+    times = medians(
         [*runs, *parts(pictures, weight, shape, plan)], device, asked.repeats, asked.cpu_time
     )
     windows = im2win(pictures, shape).untyped_storage().nbytes()
@@ -200,8 +182,7 @@ def main(asked: argparse.Namespace) -> int:
     torch.set_num_threads(asked.threads)
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = asked.tf32
+    set_float32(asked.tf32)
     name = torch.cuda.get_device_name() if cuda else f"CPU, {asked.threads} threads"
     timed = "CPU time" if asked.cpu_time else "wall clock"
     print(f"{name}; torch {torch.__version__}; batch {asked.batch}; {timed}, ms and MiB\n")
@@ -215,10 +196,10 @@ def main(asked: argparse.Namespace) -> int:
         times, (share, *memory) = measure(layer, asked, device)
         ours, im2col, theirs, transform, product, unfold, matmul = times
         faster += ours < im2col
-        smaller += memory[0] is not None and memory[0] < memory[1]
+        smaller += memory[0] < memory[1]
         ratios.append((im2col / ours, theirs / ours, share))
         cells = [transform, product, ours, unfold, matmul, im2col, theirs]
-        sizes = ["?" if size is None else f"{size / MIB:.1f}" for size in memory]
+        sizes = [f"{size / MIB:.1f}" for size in memory]
         row = [f"{cell:.1f}" for cell in cells] + [f"{ratio:.2f}" for ratio in ratios[-1][:2]]
         print(f"| {layer} | {' | '.join([*row, f'{share:.3f}', *sizes])} |", flush=True)
     means = [statistics.mean(column) for column in zip(*ratios, strict=True)]

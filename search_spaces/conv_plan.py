@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
+from search_spaces.content_key import content_key
 from search_spaces.conv_shape import ConvShape
 from search_spaces.errors import InputError
 
@@ -91,6 +92,11 @@ class ConvPlan:
             )
         if self.method == "triton" and self.slices != "columns":
             raise InputError("plan: the Triton kernel takes slices=columns")
+
+    @property
+    def key(self) -> str:
+        """Content hash."""
+        return content_key(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

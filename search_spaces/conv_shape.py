@@ -1,8 +1,10 @@
 """What is convolved with what: the sizes of a convolution."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
+from search_spaces.content_key import content_key
 from search_spaces.errors import InputError
 
 Pair = tuple[int, int]
@@ -51,6 +53,24 @@ class ConvShape:
                 f"convolution: a window of {self.extent[0]}×{self.extent[1]} does not fit into "
                 f"{padded[0]}×{padded[1]} pixels, padding included"
             )
+
+    @property
+    def key(self) -> str:
+        """Content hash."""
+        return content_key(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, with pairs as lists."""
+        values = asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        plain: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
+        }
+        return cls(**plain)
 
     @property
     def extent(self) -> Pair:

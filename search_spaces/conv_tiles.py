@@ -5,8 +5,10 @@ CPU; `layout`, `tile_filters`, `tile_windows`, `tile_depth`, `warps`, `stages` a
 the Triton kernel. A point is feasible or not for the shape that it is to compute.
 """
 
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import inf, prod
 from typing import Any, Literal
@@ -84,7 +86,7 @@ class PlanSpace:
         """Points of `choices`, feasible or not."""
         return prod(len(values) for values in self.choices().values())
 
-    def plan(self, flat: Mapping[str, Any]) -> ConvPlan:
+    def from_flat(self, flat: Mapping[str, Any]) -> ConvPlan:
         """The plan of a point, of which further entries are ignored."""
         point = {name: flat[name] for name in self.choices()}
         if self.method == "slices":
@@ -93,8 +95,8 @@ class PlanSpace:
         tiles = {name.removeprefix("tile_"): value for name, value in point.items()}
         return ConvPlan("triton", layout, "columns", tiles=Tiles(**tiles))
 
-    def flat(self, plan: ConvPlan) -> dict[str, Scalar]:
-        """The point that stands for a plan; the inverse of `plan`."""
+    def to_flat(self, plan: ConvPlan) -> dict[str, Scalar]:
+        """The point that stands for a plan; the inverse of `from_flat`."""
         values = {**plan.to_dict(), **plan.to_dict()["tiles"]}
         sides = {f"tile_{name}": values[name] for name in ("filters", "windows", "depth")}
         values.update(sides)
@@ -106,7 +108,7 @@ class PlanSpace:
         A block beyond the smallest on offer that holds everything is equal to that, and a tile
         twice as long as what there is, to half of it.
         """
-        plan = self.plan(flat)
+        plan = self.from_flat(flat)
         if not shares_windows(self.shape, plan.slices):
             return False
         return self._block_is_needed(plan) if self.method == "slices" else self._tiles_fit(plan)
@@ -118,6 +120,19 @@ class PlanSpace:
             point = dict(zip(choices, values, strict=True))
             if self.is_feasible(point):
                 yield point
+
+    @cached_property
+    def plans(self) -> tuple[ConvPlan, ...]:
+        """Those of all feasible points, in the same order."""
+        return tuple(self.from_flat(point) for point in self.points())
+
+    def contains(self, plan: ConvPlan) -> bool:
+        """Whether a plan is that of a feasible point."""
+        return plan in self.plans
+
+    def sample(self, rng: random.Random) -> ConvPlan:
+        """One of the feasible plans, each as likely."""
+        return rng.choice(self.plans)
 
     def _block_is_needed(self, plan: ConvPlan) -> bool:
         shape = self.shape if plan.slices == "rows" else self.shape.transposed

@@ -20,9 +20,9 @@ def test_points_are_flat_scalars_and_stand_for_plans() -> None:
         space = PlanSpace(SMALL, method)
         points = list(space.points())
         assert 0 < len(points) < space.size
-        plans = [space.plan(point) for point in points]
+        plans = [space.from_flat(point) for point in points]
         assert len(set(plans)) == len(plans)
-        assert [space.flat(plan) for plan in plans] == points
+        assert [space.to_flat(plan) for plan in plans] == points
         for point in points:
             assert set(point) == set(space.choices())
             assert all(isinstance(value, str | int) for value in point.values())
@@ -35,7 +35,7 @@ def test_every_feasible_plan_on_a_cpu_computes_the_same() -> None:
     expected = F.conv2d(pictures, weight, None, (2, 1))
     space = PlanSpace(SMALL, block_kib=(0, 1, 2, 64))
     for point in space.points():
-        found = convolve(pictures, weight, None, SMALL, space.plan(point))
+        found = convolve(pictures, weight, None, SMALL, space.from_flat(point))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -48,7 +48,7 @@ def test_blocks_that_hold_everything_are_offered_once() -> None:
             single = [
                 point["block_kib"]
                 for point in space.points()
-                if len(list(blocks_of(own, slicing, space.plan(point), 4))) == 1
+                if len(list(blocks_of(own, slicing, space.from_flat(point), 4))) == 1
             ]
             assert len(single) == 1
 
@@ -89,6 +89,6 @@ def test_a_space_is_checked(arguments: dict, said: str) -> None:
 
 
 def test_the_default_plan_is_among_them() -> None:
-    assert PlanSpace(paper_layer("conv1", 16)).plan(
+    assert PlanSpace(paper_layer("conv1", 16)).from_flat(
         next(PlanSpace(paper_layer("conv1", 16)).points())
     ) == ConvPlan(threads=1)

@@ -28,6 +28,18 @@ class HostClock:
         return 1000 * (end - start)
 
 
+class CpuTimeClock:
+    """What this process computed, for a machine that is busy with other things."""
+
+    def mark(self) -> float:
+        """Seconds."""
+        return time.process_time()
+
+    def ms(self, start: float, end: float) -> float:
+        """Milliseconds between two marks; of several threads their sum."""
+        return 1000 * (end - start)
+
+
 class CudaClock:
     """For a GPU, which works on while Python is ahead of it: events in its stream."""
 

@@ -13,6 +13,7 @@ from search_spaces.conv_shape import ConvShape
 from search_spaces.errors import InputError
 from trainables.convolution.shape import shape_of
 from trainables.convolution.slices import conv2d_by_slices
+from trainables.convolution.tuned import TunedTable
 
 
 def conv2d(
@@ -24,7 +25,7 @@ def conv2d(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
     *,
-    plan: ConvPlan | None = None,
+    plan: ConvPlan | TunedTable | None = None,
 ) -> Tensor:
     """A drop-in for `torch.nn.functional.conv2d`, with gradients of any order.
 
@@ -40,7 +41,7 @@ def conv2d(
         padding: or `valid` or `same`.
         dilation: between a window's rows and columns.
         groups: channels and filters are split into.
-        plan: how it is computed; None: `default_plan`.
+        plan: how it is computed, or a table that has a plan for the shape; None: `default_plan`.
 
     Returns:
         [N, K, Ho, Wo] or [K, Ho, Wo], channels last where the input is.
@@ -61,6 +62,8 @@ def conv2d(
         input, weight = input.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     _check_tensors(input, weight, bias)
+    if isinstance(plan, TunedTable):
+        plan = plan.plan_for(shape, input.device, input.dtype)
     chosen = plan_for(shape, plan)
     with torch.autocast(device, enabled=False):
         if chosen.method == "torch":

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from search_spaces.conv_plan import ConvPlan
 from search_spaces.errors import InputError
 from trainables.convolution.functional import conv2d
+from trainables.convolution.tuned import TunedTable
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -19,10 +20,10 @@ class Im2winConv2d(nn.Conv2d):
 
     Args:
         other: the convolution whose parameters it has: the same tensors.
-        plan: how it computes; None: what suits the shape that it meets.
+        plan: how it computes; a table, or None: what suits the shape that it meets.
     """
 
-    def __init__(self, other: nn.Conv2d, plan: ConvPlan | None = None) -> None:
+    def __init__(self, other: nn.Conv2d, plan: ConvPlan | TunedTable | None = None) -> None:
         nn.Module.__init__(self)
         self.__dict__.update(copy.copy(other.__dict__))
         for name in ("_parameters", "_buffers", "_modules"):
@@ -41,7 +42,7 @@ class Im2winConv2d(nn.Conv2d):
 
 def swap_convolutions(
     model: Model,
-    plan: ConvPlan | Mapping[str, ConvPlan] | None = None,
+    plan: ConvPlan | TunedTable | Mapping[str, ConvPlan | TunedTable] | None = None,
     *,
     takes: Callable[[str, nn.Conv2d], bool] | None = None,
 ) -> Model:
@@ -53,7 +54,8 @@ def swap_convolutions(
 
     Args:
         model: may be a `Conv2d` itself.
-        plan: for all, or for each by its path in the model; a missing one is chosen by the shape.
+        plan: for all, or for each by its path in the model; a missing one is chosen by the shape,
+            as is each of a table of tuned plans.
         takes: which of them, by path and module; None: all.
 
     Raises:
