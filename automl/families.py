@@ -11,6 +11,7 @@ from search_spaces.errors import InputError
 
 FAMILIES: Mapping[str, str] = {
     "sam": "automl.study:Study",
+    "convolution": "automl.convolution.study:ConvolutionStudy",
 }
 """By the configuration's `family`, where its study is. What that imports is only imported where it
 is used."""

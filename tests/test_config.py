@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl.config import StudyConfig, check_config, load_config
-from automl.config_reading import first_difference
+from automl.config_reading import first_difference, read_values
+from automl.families import study_class
 from search_spaces import InputError
 
 QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
@@ -13,9 +14,12 @@ QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
 @pytest.mark.parametrize("path", sorted(QUICK_START.parent.glob("*.yaml")), ids=lambda p: p.stem)
 def test_what_ships_is_a_valid_configuration(path: Path) -> None:
-    config = load_config(path, [])
-    assert check_config(config.model_dump(mode="json"), "here") == config
-    assert config.final.steps >= config.designs.steps
+    values, where = read_values(path, [])
+    kind = study_class(values, where)
+    config = kind.check(values, where)
+    assert kind.check(config.model_dump(mode="json"), "here") == config
+    if isinstance(config, StudyConfig):
+        assert config.final.steps >= config.designs.steps
 
 
 def test_overrides_reach_any_depth_and_change_the_hash() -> None:
