@@ -26,8 +26,11 @@ from automl.config_reading import config_keys
 from automl.ledger import SCHEMA as LEDGER
 from automl.ledger import Ledger, write_rows
 from search_spaces import InputError, SubnetSpace
+from search_spaces.conv_plan import default_plan
+from search_spaces.conv_shape import ConvShape
 from trainables.channel_pruning.data import cifar
 from trainables.channel_pruning.data.class_folders import class_folders
+from trainables.convolution.tuned import TunedLayer, TunedPlan, TunedTable
 from trainables.data.decode import count_pages, plain_picture, read_page
 from trainables.data.opening import UnreadablePicture
 from trainables.data.pictures import Pictures
@@ -344,6 +347,19 @@ def latency_tables(folder: Path) -> Target:
     return Target(json_texts(sound), check, json.dumps(sound).encode())
 
 
+def tuned_plans(folder: Path) -> Target:
+    shape = ConvShape(2, 3, (14, 11), 5, (3, 5))
+    plan = TunedPlan(plan=default_plan(shape), latency_ms=1.0, peak_bytes=200)
+    layer = TunedLayer(name="a", shape=shape, device="cpu", dtype="float32", plans=(plan,))
+    sound = json.loads(TunedTable(layers=(layer,)).model_dump_json())
+
+    def read(path: Path) -> None:
+        TunedTable.load(path).plan_for(shape, torch.device("cpu"), torch.float32)
+
+    check = in_file(folder / "tuned.json", read)
+    return Target(json_texts(sound), check, json.dumps(sound).encode())
+
+
 def summaries(folder: Path) -> Target:
     sound = {
         "splits": {"train": {"pictures": 1, "objects": 2}},
@@ -399,6 +415,7 @@ TARGETS = {
     "state": Make(1, states),
     "subnet": Make(1, subnets),
     "latency": Make(1, latency_tables),
+    "tuned": Make(1, tuned_plans),
     "summary": Make(1, summaries),
     "archives": Make(1, archives),
     "cifar": Make(1, pickles),

@@ -20,6 +20,8 @@ from automl.best import COSTS, parse_bound
 from automl.cli import app
 from automl.commands import PROJECT
 from automl.config import StudyConfig, check_config, load_config
+from automl.config_reading import read_values
+from automl.families import study_class
 from search_spaces import parse_constraints
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -122,10 +124,18 @@ def check_supersam(words: list[str]) -> None:
         raise Stale(f"supersam has no command {words[:1]}")
     given = parsed(known[words[0]], words).params
     pairs = [w for w in given.get("overrides") or given.get("words") or () if "=" in w]
-    config = load_config(PROJECT / given["config"], pairs)
-    parse_constraints(config.constraints, dict.fromkeys(BOUNDED, 1e6))
+    check_values(words[0], *read_values(PROJECT / given["config"], pairs))
     for bound in given.get("best") or ():
         parse_bound(bound)
+
+
+def check_values(command: str, values: dict[str, Any], where: str) -> None:
+    """A configuration of the family that it names; commands other than these are for SAM's."""
+    any_family = command in ("run", "report")
+    check = study_class(values, where).check if any_family else check_config
+    config = check(values, where)
+    if isinstance(config, StudyConfig):
+        parse_constraints(config.constraints, dict.fromkeys(BOUNDED, 1e6))
 
 
 def parsed(command: Any, words: list[str]) -> Any:

@@ -52,6 +52,9 @@ from automl.searchers.protocol import Problem, Values
 from automl.stages import FRONT
 from automl.workspace import Workspace
 from search_spaces import InputError, Subnet
+from search_spaces.conv_plan import default_plan
+from trainables.convolution.layers import paper_layer
+from trainables.convolution.tuned import TunedLayer, TunedPlan, TunedTable
 from trainables.sam.layer_worth import LayerWorth
 from trainables.sam.standalone import extract, save_subnet
 
@@ -140,6 +143,11 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standalone: Path) ->
     monkeypatch.setattr("automl.base_study.check_output", check)
     monkeypatch.setattr("mlflow.pyfunc.load_model", load_model)
     monkeypatch.setattr("mlflow.set_tracking_uri", lambda uri: None)
+    shape = paper_layer("conv9", 2)
+    plan = TunedPlan(plan=default_plan(shape), latency_ms=1.0, peak_bytes=1)
+    layer = TunedLayer(name="a", shape=shape, device="cpu", dtype="float32", plans=(plan,))
+    (tmp_path / "runs" / "conv_tiles").mkdir(parents=True)
+    TunedTable(layers=(layer,)).save(tmp_path / "runs" / "conv_tiles" / "tuned.json")
     config = load_config(PROJECT / QUICK_START, [])
     finish(Workspace(config, tmp_path / "runs" / "quickstart"), standalone)
     return tmp_path
@@ -212,6 +220,8 @@ def test_what_a_page_names_is_there(page: Path, monkeypatch: pytest.MonkeyPatch)
         "supersam run --config configs/quickest.yaml",
         "supersam export KEY --best 'encoder_params is small'",
         "supersam run search.searcher=examples/no_searcher.py:Neighbours",
+        "supersam run --config configs/conv_tiles.yaml search.evaluation=3",
+        "supersam train --config configs/conv_tiles.yaml",
         "make rum",
         "python examples/quick_start.py --otput runs/a",
         "python benchmarks/nothing.py",

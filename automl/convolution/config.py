@@ -112,6 +112,8 @@ class MeasureConfig(Section):
         repeats: of the convolution; the median counts.
         front_repeats: likewise, when the front is measured once more, its plans in turn.
         warmup: so many before them do not count.
+        cpu_time: count what the process computed, not what the clock says: for a machine that is
+            busy with other things; on a CPU, with one thread.
         tolerance: by how much a result may differ from PyTorch's, over its largest number; null: by
             the type, 1e-4 of float32.
     """
@@ -119,6 +121,7 @@ class MeasureConfig(Section):
     repeats: int = Field(7, ge=1)
     front_repeats: int = Field(15, ge=1)
     warmup: int = Field(1, ge=1)
+    cpu_time: bool = False
     tolerance: float | None = Field(None, gt=0)
 
 
@@ -215,6 +218,8 @@ def check_config(values: dict[str, Any], where: str, own_code: bool = True) -> C
             f"{where}: choices.threads: {most}, and resources.evaluator_cpus reserves "
             f"{config.resources.evaluator_cpus:g}; give either another value"
         )
+    if config.measure.cpu_time and most > 1:
+        raise InputError(f"{where}: measure.cpu_time: give choices.threads=[1]; it is {most} here")
     for name in config.names:
         _check_plans(config, name, where)
     if own_code and config.search.searcher not in SEARCHERS:

@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 
 from automl.convolution.rows import history
-from automl.convolution.tables import hypervolume_chart, layer_chart, layer_title, plans_table
+from automl.convolution.tables import (
+    UNITS,
+    hypervolume_chart,
+    layer_chart,
+    layer_title,
+    plans_table,
+)
 from automl.convolution.workspace import ConvolutionWorkspace
 from automl.files import write_text
 from automl.ledger import Row, read_rows
@@ -26,11 +32,12 @@ def write_report(workspace: ConvolutionWorkspace) -> Path:
     tried = read_rows(root / "evaluations.parquet")
     text = (
         f"Measured on {site['device']} with torch {site['torch']}, {config.dtype}, batch "
-        f"{config.batch}, up to {config.most_threads} CPU threads, seed {config.seed}. Latency is "
-        f"the median of {config.measure.front_repeats} runs, all plans of a table in turn; memory "
-        f"is the peak beyond pictures and weights, the output included: "
+        f"{config.batch}, CPU threads {config.most_threads} at most, seed {config.seed}. Latency "
+        f"is the median of {config.measure.front_repeats} runs, all plans of a table in turn"
+        f"{', of CPU time' if config.measure.cpu_time else ''}; "
+        "memory is the peak beyond pictures and weights, the output included: "
         f"{MEMORY[front[0]['memory']]}. Bold is what plans are compared with; of the others those "
-        "are shown that nothing beats in both. tuned.json has them for conv2d."
+        f"are shown that nothing beats in both. {UNITS} tuned.json has them for conv2d."
     )
     parts = [_layer_part(*(_of(layer, rows) for rows in (front, tried))) for layer in config.names]
     curves = {layer: history(_of(layer, tried)) for layer in config.names}

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from automl.ledger import Columns, Row
 from automl.pareto import front_of, hypervolume
-from search_spaces.conv_plan import PYTORCH, ConvPlan, Tiles
+from search_spaces.conv_plan import PYTORCH, ConvPlan
 from search_spaces.conv_shape import ConvShape
 
 PAIR = pa.list_(pa.int64())
@@ -78,10 +78,10 @@ def described(plan: ConvPlan) -> str:
     if plan.method == "torch":
         return "PyTorch's own"
     if plan.method == "slices":
-        block = f"blocks of {plan.block_kib} KiB" if plan.block_kib else "all at once"
-        threads = f", {plan.threads} threads" if (plan.threads or 1) > 1 else ", 1 thread"
-        return f"{plan.layout} {plan.slices}, {block}{threads if plan.threads else ''}"
-    tiles: Tiles = plan.tiles
+        block = f"{plan.block_kib} KiB" if plan.block_kib else "all at once"
+        threads = f", {plan.threads} thread{'s' * (plan.threads > 1)}" if plan.threads else ""
+        return f"{plan.layout}, {plan.slices}, {block}{threads}"
+    tiles = plan.tiles
     return (
         f"{plan.layout}, tiles {tiles.filters}×{tiles.windows}×{tiles.depth}, {tiles.warps} warps, "
         f"{tiles.stages} stages, {tiles.precision}"

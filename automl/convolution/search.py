@@ -1,7 +1,7 @@
 """The inner search: Ray Tune over the plans of one convolution."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from automl.convolution.config import MeasureConfig
 from automl.convolution.proposals import REPORTED, PlanProposals
 from automl.convolution.rows import PLANS, is_pytorch, plan_row
 from automl.convolution.site import Site, own_device
@@ -19,7 +20,8 @@ from automl.study_log import log_line
 from automl.trials import RETRIES, Recorder, SearchFailedError, run_trials
 from search_spaces.conv_plan import ConvPlan
 from search_spaces.errors import InputError
-from trainables.convolution.measure import Bench, WrongResultError, set_float32
+from trainables.clock import CpuTimeClock
+from trainables.convolution.measure import Bench, Measured, WrongResultError, set_float32
 from trainables.device_name import device_name
 
 
@@ -55,7 +57,7 @@ class PlanTrial(tune.Trainable):
         start, plan = time.perf_counter(), ConvPlan.from_dict(self.config)
         row: Row = self._row(plan=plan)
         try:
-            (found,) = self._bench.measure([plan], self._settings.repeats, self._settings.warmup)
+            (found,) = measure(self._bench, [plan], self._settings.repeats, self._settings)
             row |= asdict(found)
         except WrongResultError as error:
             row["failure"] = str(error)
@@ -84,6 +86,18 @@ def open_bench(workspace: ConvolutionWorkspace, layer: str, site: Site) -> Bench
     torch.set_num_threads(config.most_threads)
     set_float32("tf32" in config.choices.precision)
     return Bench(config.shape(layer), device, workspace.dtype, config.measure.tolerance)
+
+
+def measure(
+    bench: Bench, plans: Sequence[ConvPlan], repeats: int, settings: MeasureConfig
+) -> list[Measured]:
+    """Plans measured in turn, as the configuration says.
+
+    Raises:
+        WrongResultError: one computes something else.
+    """
+    clock = CpuTimeClock() if settings.cpu_time else None
+    return bench.measure(plans, repeats, settings.warmup, clock)
 
 
 def search_plans(
@@ -157,7 +171,7 @@ def measure_fronts(
     settings = workspace.config.measure
     for layer, tried in plans.items():
         bench = open_bench(workspace, layer, site)
-        found = bench.measure(tried, settings.front_repeats, settings.warmup)
+        found = measure(bench, tried, settings.front_repeats, settings)
         shape, dtype = workspace.config.shape(layer), workspace.config.dtype
         yield [
             {**plan_row(layer, shape, plan, site.device, dtype), **asdict(measured)}

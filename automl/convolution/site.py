@@ -44,9 +44,11 @@ def find_site(config: ConvolutionConfig) -> Iterator[Site]:
     """A task: the one site, found where an evaluator runs.
 
     Raises:
-        InputError: the method that the configuration names can't run there.
+        InputError: the method that the configuration names, or its clock, can't be used there.
     """
     device = own_device()
+    if config.measure.cpu_time and device.type != "cpu":
+        raise InputError("measure.cpu_time: plans are measured on a GPU, whose time it leaves out")
     missing, note = triton_missing(device), None
     method = config.method
     if method == "triton" and missing:

@@ -8,7 +8,7 @@ from automl.base_study import BaseStudy
 from automl.convolution import stages
 from automl.convolution.config import ConvolutionConfig, check_config
 from automl.convolution.report import write_report
-from automl.convolution.tables import layer_title, plans_table
+from automl.convolution.tables import UNITS, layer_title, plans_table
 from automl.convolution.workspace import ConvolutionWorkspace
 from automl.ledger import Row, read_rows
 from trainables.convolution.tuned import TunedTable
@@ -53,12 +53,12 @@ class ConvolutionStudy(BaseStudy[ConvolutionConfig, ConvolutionWorkspace]):
     def summary(self) -> tuple[dict[str, Any], list[Any]]:
         """The front's plans and what they are compared with."""
         front = self.front()
-        tables = []
+        tables: list[Any] = []
         for layer in self.config.names:
             own = [row for row in front if row["layer"] == layer]
             tables.append(plans_table(own).on_terminal(layer_title(own)))
         tuned = str(self.output / stages.TUNED)
-        return {"output": str(self.output), "tuned": tuned, "front": front}, tables
+        return {"output": str(self.output), "tuned": tuned, "front": front}, [*tables, UNITS]
 
     def write_report(self) -> Path:
         """Write `report.html` anew from what is on disk.

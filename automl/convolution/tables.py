@@ -10,6 +10,7 @@ from automl.ledger import Row
 from search_spaces.conv_shape import ConvShape
 
 MIB = 1 << 20
+UNITS = "Speed is times PyTorch's own, memory a share of what that needs."
 
 
 def sizes(shape: ConvShape) -> str:
@@ -48,7 +49,7 @@ def plans_table(rows: Sequence[Row]) -> Cells:
         )
         for row in [*baselines, *others]
     ]
-    columns = ("plan", "", "latency", "peak memory", "× PyTorch's speed", "of its memory")
+    columns = ("plan", "", "latency", "peak memory", "speed", "memory")
     return Cells(columns, cells, names=2, baselines=len(baselines))
 
 

@@ -153,15 +153,27 @@ class Bench:
             )
         return error
 
-    def measure(self, plans: Sequence[ConvPlan], repeats: int, warmup: int = 1) -> list[Measured]:
+    def measure(
+        self,
+        plans: Sequence[ConvPlan],
+        repeats: int,
+        warmup: int = 1,
+        clock: Clock | None = None,
+    ) -> list[Measured]:
         """Check and measure plans, timed in turn.
+
+        Args:
+            plans: of this convolution.
+            repeats: of each, for its latency.
+            warmup: so many before them do not count.
+            clock: None: the device's.
 
         Raises:
             WrongResultError: as `error`.
         """
         errors = [self.error(plan) for plan in plans]
         runs = [lambda plan=plan: self.run(plan) for plan in plans]
-        times = milliseconds(runs, clock_of(self._device), repeats, warmup)
+        times = milliseconds(runs, clock or clock_of(self._device), repeats, warmup)
         found = []
         for run, taken, error in zip(runs, times, errors, strict=True):
             tries = 1 if self._device.type == "cuda" else PEAKS
