@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from search_spaces.errors import InputError
+from trainables.checksums import write_checksums
 
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.pt", "state.json"
 
@@ -20,7 +21,7 @@ Report = Callable[[dict[str, Any], Path | None], None]
 def save_checkpoint(
     module: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], folder: Path
 ) -> None:
-    """Write a training into a folder, which must exist.
+    """Write a training into a folder, which must exist, with checksums.
 
     Args:
         module: what is trained.
@@ -29,8 +30,10 @@ def save_checkpoint(
     """
     weights = {name: t.detach().contiguous() for name, t in module.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
-    torch.save(optimiser.state_dict(), folder / OPTIMISER)
+    with (folder / OPTIMISER).open("wb") as file:  # torch itself does not say that a disk is full
+        torch.save(optimiser.state_dict(), file)
     (folder / STATE).write_text(json.dumps(state, indent=2) + "\n")
+    write_checksums(folder)
 
 
 def load_checkpoint(

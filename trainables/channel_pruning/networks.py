@@ -14,6 +14,7 @@ from trainables.channel_pruning.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from trainables.channel_pruning.resnet import RESNETS, ResNet
 from trainables.channel_pruning.vgg import VGG, VGGS
 from trainables.checkpoint_names import check_names
+from trainables.own_code import named_function
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     **{name: partial(CifarResNet, config) for name, config in CIFAR_RESNETS.items()},
@@ -43,6 +44,25 @@ def build_network(name: str, classes: int, *, seed: int = 0) -> nn.Module:
         return NETWORKS[name](classes)
 
 
+def find_network(name: str) -> Callable[[int], nn.Module]:
+    """The function that makes a network of some number of classes; its Python file is run.
+
+    Args:
+        name: of `NETWORKS`, or `FILE.py:NAME`, or `package.module:NAME`.
+
+    Raises:
+        InputError: the name is unknown, or there is no such file, module or function.
+    """
+    if ":" in name:
+        return named_function(name, "network", NETWORKS)
+    if name not in NETWORKS:
+        raise InputError(
+            f"network: {name} is none of {', '.join(NETWORKS)}; a function of your own is "
+            "FILE.py:NAME or package.module:NAME"
+        )
+    return NETWORKS[name]
+
+
 def classifier_name(network: nn.Module) -> str:
     """The path of the last linear layer.
 
@@ -61,14 +81,16 @@ def classifier_name(network: nn.Module) -> str:
 def load_network(name: str, checkpoint: Path, classes: int) -> nn.Module:
     """A network with a checkpoint's weights, in eval mode.
 
-    The checkpoint is a state dict, plain or under `state_dict` or `model`, its names with or
-    without the `module.` of a parallel training.
+    Its name is one that `find_network` takes. The checkpoint is a state dict, plain or under
+    `state_dict` or `model`, its names with or without the `module.` of a parallel training.
 
     Raises:
         InputError: the file is missing, unreadable, of another network, or of another number of
             classes.
     """
-    network = build_network(name, classes)
+    network = find_network(name)(classes)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network: {name} makes a {type(network).__name__}, and no torch module")
     found = _read(checkpoint)
     wanted = network.state_dict()
     # Weights from before torch counted batches lack the counters, which nothing needs.

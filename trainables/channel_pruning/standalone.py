@@ -1,6 +1,7 @@
 """A slimmed network as files: its weights, and what it takes to build it again."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from search_spaces.errors import InputError
 from trainables.channel_pruning.data.batches import MEAN, STD
 from trainables.channel_pruning.dependencies import prunable_groups, slimmed
 from trainables.channel_pruning.groups import Kept
-from trainables.channel_pruning.networks import build_network
+from trainables.channel_pruning.networks import NETWORKS
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "network.json"
 
@@ -46,8 +47,13 @@ def save_slimmed(
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
-def load_slimmed(folder: Path) -> nn.Module:
+def load_slimmed(folder: Path, build: Callable[[int], nn.Module] | None = None) -> nn.Module:
     """The network that `save_slimmed` wrote, in eval mode.
+
+    Args:
+        folder: its own.
+        build: makes the unpruned network from its number of classes; needed for a network of one's
+            own: no code that a file names is run.
 
     Raises:
         InputError: a file is missing or another network's.
@@ -57,7 +63,13 @@ def load_slimmed(folder: Path) -> nn.Module:
             raise InputError(f"{folder / file} does not exist; give the folder of a pruned network")
     description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
     size = description["image_size"]
-    network = build_network(description["network"], len(description["classes"]))
+    name, classes = description["network"], len(description["classes"])
+    if build is None and name not in NETWORKS:
+        raise InputError(
+            f"{folder / DESCRIPTION}: the network {name!r} is none of {', '.join(NETWORKS)}; give "
+            "the function that makes it as `build`"
+        )
+    network = (build or NETWORKS[name])(classes)
     groups = prunable_groups(network, size)
     small = slimmed(network, groups, description["kept"], size)
     try:
