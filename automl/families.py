@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 FAMILIES: Mapping[str, str] = {
     "sam": "automl.study:Study",
     "convolution": "automl.convolution.study:ConvolutionStudy",
+    "channel_pruning": "automl.channel_pruning.study:PruningStudy",
 }
 """By the configuration's `family`, where its study is. What that imports is only imported where it
 is used."""
