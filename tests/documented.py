@@ -6,8 +6,9 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import typer
@@ -16,12 +17,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from pydantic import BaseModel
 
+from automl.base_config import BaseConfig
 from automl.best import COSTS, parse_bound
 from automl.cli import app
 from automl.commands import PROJECT
-from automl.config import StudyConfig, check_config, load_config
-from automl.config_reading import read_values
-from automl.families import study_class
+from automl.config import StudyConfig, load_config
+from automl.config_reading import read_values, validated
+from automl.families import FAMILIES, study_class
 from search_spaces import parse_constraints
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -124,16 +126,17 @@ def check_supersam(words: list[str]) -> None:
         raise Stale(f"supersam has no command {words[:1]}")
     given = parsed(known[words[0]], words).params
     pairs = [w for w in given.get("overrides") or given.get("words") or () if "=" in w]
-    check_values(words[0], *read_values(PROJECT / given["config"], pairs))
+    values, where = read_values(PROJECT / given["config"], pairs)
+    config = study_class(values, where).check(values, where)
+    if words[0] not in ("run", "report") and not isinstance(config, StudyConfig):
+        raise Stale(f"supersam {words[0]} is not for the family {config.family}")
+    check_bounds(config)
     for bound in given.get("best") or ():
         parse_bound(bound)
 
 
-def check_values(command: str, values: dict[str, Any], where: str) -> None:
-    """A configuration of the family that it names; commands other than these are for SAM's."""
-    any_family = command in ("run", "report")
-    check = study_class(values, where).check if any_family else check_config
-    config = check(values, where)
+def check_bounds(config: BaseConfig) -> None:
+    """Bounds on costs, where a family has such."""
     if isinstance(config, StudyConfig):
         parse_constraints(config.constraints, dict.fromkeys(BOUNDED, 1e6))
 
@@ -216,27 +219,59 @@ def check_inline(code: str) -> None:
         default_of(match[1])
         value = match[2]
         if value and not PLACEHOLDER.search(value):
-            config = load_config(None, [f"{match[1]}={shlex.split(value)[0]}"])
-            parse_constraints(config.constraints, dict.fromkeys(BOUNDED, 1e6))
+            model = type(family_of(match[1]))
+            if model is StudyConfig:
+                check_bounds(load_config(None, [f"{match[1]}={shlex.split(value)[0]}"]))
+                return
+            family = family_of(match[1]).family
+            pairs = [f"family={family}", f"{match[1]}={shlex.split(value)[0]}"]
+            validated(model, *read_values(None, pairs))
+
+
+@cache
+def defaults() -> tuple[BaseConfig, ...]:
+    """The configuration of each family with nothing given, SAM's first."""
+    models = [get_args(study_class({"family": f}, "").__orig_bases__[0])[0] for f in FAMILIES]
+    return tuple(
+        model.model_validate({"family": family})
+        for family, model in zip(FAMILIES, models, strict=True)
+    )
 
 
 def is_key(dotted: str) -> bool:
-    """Whether a name means to be one of the configuration: not a file's or a module's."""
+    """Whether a name means to be one of a configuration: not a file's or a module's."""
     first, last = dotted.split(".")[0], dotted.split(".")[-1]
-    is_file = last in ("parquet", "py", "json", "yaml", "txt", "db", "html", "safetensors")
-    return first in StudyConfig.model_fields and not is_file
+    is_file = last in ("parquet", "py", "json", "yaml", "txt", "db", "html", "safetensors", "onnx")
+    return any(first in type(c).model_fields for c in defaults()) and not is_file
+
+
+def has_key(config: BaseConfig, dotted: str) -> bool:
+    """Whether a configuration has a key."""
+    section, _, below = dotted.partition(".")
+    if section == "constraints" and below and isinstance(config, StudyConfig):
+        return below in BOUNDED
+    value: Any = config
+    for name in dotted.split("."):
+        if not isinstance(value, BaseModel) or name not in type(value).model_fields:
+            return False
+        value = getattr(value, name)
+    return True
+
+
+def family_of(dotted: str) -> BaseConfig:
+    """The first family's configuration that has a key."""
+    for config in defaults():
+        if has_key(config, dotted):
+            return config
+    raise Stale(f"{dotted} is no key of a configuration")
 
 
 def default_of(dotted: str) -> Any:
-    """The default of a key of the configuration."""
-    value: Any = StudyConfig()
+    """The default of a key of a configuration."""
+    value: Any = family_of(dotted)
+    if dotted.startswith("constraints."):
+        return None
     for name in dotted.split("."):
-        if dotted.startswith("constraints."):
-            if dotted.partition(".")[2] not in BOUNDED:
-                raise Stale(f"{dotted}: there is no such cost")
-            return None
-        if not isinstance(value, BaseModel) or name not in type(value).model_fields:
-            raise Stale(f"{dotted} is no key of the configuration")
         value = getattr(value, name)
     return value
 
@@ -246,7 +281,7 @@ def check_yaml(block: Block) -> None:
     values = yaml.safe_load(block.text)
     cluster = yaml.safe_load((PROJECT / "ray_cluster.yaml").read_text())
     if not set(values) <= set(cluster):
-        check_config(values, str(block))
+        study_class(values, str(block)).check(values, str(block))
 
 
 def check_json(block: Block) -> None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -24,6 +24,7 @@ import automl
 from automl.cli import app
 from automl.config import StudyConfig
 from automl.config_reading import config_keys
+from automl.families import FAMILIES, study_class
 
 FROZEN = Path(__file__).parent / "surface.txt"
 API = Path(__file__).parent.parent / "docs" / "api.md"
@@ -36,10 +37,18 @@ def commands() -> Iterator[str]:
         yield f"supersam {name}: {' '.join(names)}"
 
 
-def keys() -> Iterator[str]:
-    for name, field in config_keys(StudyConfig).items():
+def keys(model: type[BaseModel] = StudyConfig) -> Iterator[str]:
+    for name, field in config_keys(model).items():
         default = "needed" if field.is_required() else json.dumps(field.default, default=str)
         yield f"{name}: {default}"
+
+
+def other_families() -> Iterator[tuple[str, type[BaseModel]]]:
+    """Each family but SAM's, and its configuration."""
+    for family in FAMILIES:
+        if family != "sam":
+            study: Any = study_class({"family": family}, "")
+            yield family, get_args(study.__orig_bases__[0])[0]
 
 
 def documented() -> Iterator[str]:
@@ -95,6 +104,7 @@ def surface() -> str:
     parts = {
         "Commands": commands(),
         "Configuration": keys(),
+        **{f"Configuration of {family}": keys(model) for family, model in other_families()},
         "Python": signatures(),
     }
     return "\n".join(f"# {name}\n" + "\n".join(lines) + "\n" for name, lines in parts.items())
