@@ -29,9 +29,9 @@ def write_report(workspace: PruningWorkspace) -> Path:
     parts = _parts(front, parent, designs, tried, config.final.tuning_steps)
     text = (
         f"{parent_name(parent)}, {parent['macs'] / 1e6:.1f} M MACs a picture of "
-        f"{config.image_size} × {config.image_size} pixels, {len(parent['classes'])} classes; "
-        f"{len(tried)} budgets of the best of {len(designs)} pruners, {len(front)} networks on the "
-        "front."
+        f"{config.image_size} × {config.image_size} pixels, {len(parent['classes'])} classes. "
+        f"Designs of a pruner tried: {len(designs)}; budgets of the best: {len(tried)}; "
+        f"networks on the front: {len(front)}."
     )
     uri = tracking_uri(config.tracking, root)
     write_text(family_page(f"Channel pruning: {root.name}", text, parts, uri), path)
@@ -49,7 +49,8 @@ def _parts(
         Part(
             "The front",
             f"Each network was fine-tuned for {tuning_steps} steps; on test each was measured "
-            "once. Grey: what the search saw, after a short fine-tuning.",
+            "once. Diamonds: the unpruned network. Grey: what the search saw, after a short "
+            "fine-tuning.",
             chart=front_chart(front, parent, tried),
         ),
         Part(
