@@ -28,7 +28,12 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Whole studies, on processes of their own. Files are shared out among workers in this order: the
 # longest at once, the next ones when the many short ones are through.
 LONGEST = ("test_study.py",)
-LONG = ("test_examples.py", "test_search_faults.py", "test_cluster_nodes.py")
+LONG = (
+    "test_examples.py",
+    "test_search_faults.py",
+    "test_cluster_nodes.py",
+    "test_pruning_study.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
