@@ -1,13 +1,13 @@
 """What the tests of pruning studies share: a small network of one's own, its weights, pictures."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from reading import save
 from safetensors.torch import save_file
 
 from automl.channel_pruning.config import PruningConfig, check_config
+from automl.config_reading import read_values
 from trainables.channel_pruning.networks import find_network
 
 OWN = """
@@ -72,8 +72,5 @@ def small_study(folder: Path) -> list[str]:
 
 def config_of(*overrides: str) -> PruningConfig:
     """A configuration of nothing but overrides; data and weights need not be there."""
-    from automl.config_reading import read_values
-
-    values: dict[str, Any]
     values, where = read_values(None, ["data=x", "weights=y", *SMALL, *overrides])
     return check_config(values, where)

@@ -1,7 +1,9 @@
 """Budgets as a search proposes them, and files that it leaves, without Ray."""
 
 import json
-from pathlib import Path
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,15 +11,18 @@ import torch
 from pruning_inputs import config_of
 from small_networks import coloured_images, network_of
 
+from automl.channel_pruning import trial
 from automl.channel_pruning.front import front_rows, hypervolume_history
 from automl.channel_pruning.images import read_split, write_images
 from automl.channel_pruning.proposals import FAILED, BudgetProposals
-from automl.channel_pruning.workspace import network_key
+from automl.channel_pruning.workspace import PruningWorkspace, network_key
+from automl.halving import Budget
 from automl.searchers.base_proposals import FINISHED
 from automl.searchers.protocol import Values
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.errors import InputError
 from search_spaces.pruning_budget import BudgetSpace, PruningBudget
+from trainables.channel_pruning.dependencies import prunable_groups
 from trainables.channel_pruning.export import TOLERANCE, onnx_difference, write_onnx
 from trainables.channel_pruning.latency import latencies
 from trainables.channel_pruning.standalone import load_slimmed, save_slimmed
@@ -154,8 +159,6 @@ def test_a_standalone_network_of_ones_own_runs_no_code_by_itself(tmp_path):
 
 
 def _groups(network):
-    from trainables.channel_pruning.dependencies import prunable_groups
-
     groups = prunable_groups(network, 32)
     return [group.name for group in groups], [group.channels for group in groups]
 
@@ -167,9 +170,30 @@ def test_budgets_are_what_the_configuration_offers():
     assert config.budgets.size == 2
 
 
-def test_random_budgets_are_on_offer(tmp_path: Path):
-    import random
+def test_two_points_of_one_design_are_one_training(tmp_path, monkeypatch):
+    workspace = PruningWorkspace(config_of(), tmp_path)
+    trained, reported = [], []
 
+    def train_and_search(design, workspace, budget):
+        trained.append(design)
+        time.sleep(0.3)
+        return {"design": design.key, "hypervolume": 0.5}
+
+    monkeypatch.setattr(trial, "_train_and_search", train_and_search)
+    monkeypatch.setattr(trial.tune, "report", reported.append)
+    flat = workspace.config.designs.space.first_points()[0] | {"prompt": "full"}
+    points = [flat | {"prompt_size": size} for size in (2, 4, 8)]
+    with ThreadPoolExecutor() as threads:
+        each = [threads.submit(trial.score_design, p, workspace, Budget(2, 3)) for p in points]
+        for done in each:
+            done.result()
+    assert len(trained) == 1
+    assert [report["record"]["design"] for report in reported] == [trained[0].key] * 3
+    trial.score_design(flat, workspace, Budget(4, 3))
+    assert len(trained) == 2, "with another budget it goes on"
+
+
+def test_random_budgets_are_on_offer():
     drawn = {SPACE.sample(random.Random(i)) for i in range(60)}
     assert drawn == set(SPACE.budgets())
     assert all(SPACE.contains(budget) for budget in drawn)

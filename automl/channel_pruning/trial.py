@@ -5,6 +5,7 @@ front that was found is the design's score. The same design with more steps is a
 training goes on from the checkpoint that there is.
 """
 
+import fcntl
 import json
 import time
 from pathlib import Path
@@ -37,8 +38,12 @@ def score_design(flat: dict[str, Any], workspace: PruningWorkspace, budget: Budg
     """
     design = workspace.config.designs.space.design(flat)
     path = record_path(workspace, design, budget)
-    if not path.exists():
-        write_json(_train_and_search(design, workspace, budget), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several points may stand for one design, side by side: the second waits for the first.
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            write_json(_train_and_search(design, workspace, budget), path)
     record = json.loads(path.read_text())
     tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
 
