@@ -121,7 +121,7 @@ class PruningConfig(BaseConfig):
         tuning: how slimmed networks are fine-tuned.
     """
 
-    family: Literal["channel_pruning"]
+    family: Literal["channel_pruning"] = "channel_pruning"
     network: str = "resnet20"
     weights: Path | None = None
     data: Path | None = None
