@@ -33,6 +33,7 @@ LONG = (
     "test_search_faults.py",
     "test_cluster_nodes.py",
     "test_pruning_study.py",
+    "test_conv_study.py",
 )
 
 
