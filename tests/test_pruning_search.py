@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from pruning_inputs import config_of
-from small_networks import coloured_images, network_of
+from small_networks import coloured_images, network_of, random_kept
 
 from automl.channel_pruning import trial
 from automl.channel_pruning.front import front_rows, hypervolume_history
 from automl.channel_pruning.images import read_split, write_images
+from automl.channel_pruning.measure import masked_difference
 from automl.channel_pruning.proposals import FAILED, BudgetProposals
 from automl.channel_pruning.workspace import PruningWorkspace, network_key
 from automl.halving import Budget
@@ -25,7 +26,9 @@ from search_spaces.pruning_budget import BudgetSpace, PruningBudget
 from trainables.channel_pruning.dependencies import prunable_groups
 from trainables.channel_pruning.export import TOLERANCE, onnx_difference, write_onnx
 from trainables.channel_pruning.latency import latencies
+from trainables.channel_pruning.prunable import Prunable
 from trainables.channel_pruning.standalone import load_slimmed, save_slimmed
+from trainables.data.splits import SPLITS
 from trainables.own_code import named_function
 
 SPACE = BudgetSpace((0.7, 0.5, 0.3), ("global", "uniform"))
@@ -168,6 +171,22 @@ def test_budgets_are_what_the_configuration_offers():
     assert config.budgets == BudgetSpace((0.9, 0.2), ("uniform",))
     assert config.budgets.smallest == 0.2
     assert config.budgets.size == 2
+
+
+@pytest.mark.parametrize("name", ["cifar", "bottleneck"])
+def test_a_slimmed_network_is_the_masked_one_or_is_refused(name, tmp_path, monkeypatch):
+    workspace = PruningWorkspace(config_of(), tmp_path)
+    images = coloured_images(30, size=16)
+    splits = {split: images.subset(range(10 * i, 10 * i + 10)) for i, split in enumerate(SPLITS)}
+    assert len(list(write_images(splits, 16, workspace.data))) == 30
+    prunable = Prunable.of(network_of(name), 16)
+    kept, other = (random_kept(prunable.groups, seed=seed) for seed in (0, 1))
+    assert masked_difference(workspace, prunable, kept) < 1e-12
+    assert next(prunable.network.parameters()).dtype == torch.float32
+    slim = Prunable.slimmed
+    monkeypatch.setattr(Prunable, "slimmed", lambda self, kept: slim(self, other))
+    with pytest.raises(RuntimeError, match="away from the masked one"):
+        masked_difference(workspace, prunable, kept)
 
 
 def test_two_points_of_one_design_are_one_training(tmp_path, monkeypatch):

@@ -3,8 +3,10 @@
 Each function runs as one Ray task and yields as it goes on, so that progress can be seen.
 """
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,21 +113,24 @@ def measure_latencies(workspace: PruningWorkspace, keys: Sequence[str]) -> Itera
 def masked_difference(workspace: PruningWorkspace, prunable: Prunable, kept: Kept) -> float:
     """How far the slimmed network's logits are from the masked one's, before any fine-tuning.
 
+    In double precision, so that it says whether the right channels went, and not how a device
+    rounds.
+
     Returns:
         The largest |slimmed − masked| / max(1, |masked|) on some pictures of val.
 
     Raises:
         RuntimeError: it is more than `EXACT`.
     """
-    some = normalised(_pictures(workspace).to(device()))
+    exact = replace(prunable, network=copy.deepcopy(prunable.network).cpu().double().eval())
+    some = normalised(_pictures(workspace)).double()
     masks = []
-    for group in prunable.groups:
-        mask = torch.zeros(group.channels, device=device())
+    for group in exact.groups:
+        mask = torch.zeros(group.channels, dtype=torch.float64)
         mask[list(kept[group.name])] = 1
         masks.append(mask)
-    masked = MaskedNetwork(prunable.network, prunable.groups, "both")(some, masks)
-    slim = prunable.slimmed(kept).eval()(some)
-    away = float(((slim - masked).abs() / masked.abs().clamp(min=1)).max())
+    masked = MaskedNetwork(exact.network, exact.groups, "both")(some, masks)
+    away = float(((exact.slimmed(kept)(some) - masked).abs() / masked.abs().clamp(min=1)).max())
     if not away <= EXACT:
         raise RuntimeError(f"a slimmed network is {away:.2g} away from the masked one")
     return away
