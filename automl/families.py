@@ -43,7 +43,7 @@ def study_class(values: Mapping[str, Any], where: str) -> type[AnyStudy]:
         InputError: there is no such family.
     """
     name = values.get("family", "sam")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise InputError(f"{where}: family: {name!r} is unknown; choose from {', '.join(FAMILIES)}")
     module, _, attribute = FAMILIES[name].partition(":")
     return cast(type[AnyStudy], getattr(import_module(module), attribute))

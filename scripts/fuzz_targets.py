@@ -22,7 +22,8 @@ from pycocotools import mask as coco_mask
 from safetensors.torch import save
 
 from automl.config import StudyConfig, load_config
-from automl.config_reading import config_keys
+from automl.config_reading import config_keys, read_values
+from automl.families import study_class
 from automl.ledger import SCHEMA as LEDGER
 from automl.ledger import Ledger, write_rows
 from search_spaces import InputError, SubnetSpace
@@ -112,8 +113,13 @@ def configuration(folder: Path) -> Target:
     sound = tuple(text.encode() for text in [*texts, odd])
     deep = st.sampled_from((40, 2000)).map(lambda n: b"seed: " + b"[" * n + b"]" * n)
     cases = st.one_of(dumped, damaged(sound), deep)
-    check = in_file(folder / "study.yaml", lambda path: load_config(path, []))
-    return Target(cases, check, sound[0])
+    return Target(cases, in_file(folder / "study.yaml", any_family), sound[0])
+
+
+def any_family(path: Path) -> object:
+    """The configuration of the family that it names."""
+    values, where = read_values(path, [])
+    return study_class(values, where).check(values, where)
 
 
 def overrides(folder: Path) -> Target:
