@@ -125,7 +125,7 @@ class PruningConfig(BaseConfig):
     network: str = "resnet20"
     weights: Path | None = None
     data: Path | None = None
-    image_size: int = Field(32, ge=8)
+    image_size: int = Field(32, ge=8, le=4096)
     split: SplitConfig = SplitConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     masks: MaskSettings = MaskSettings()
