@@ -12,6 +12,7 @@ from automl.base_study import Stages, is_done
 from automl.charts import as_png, front_chart, hypervolume_chart
 from automl.cluster import concurrent_designs, run_task
 from automl.delivery import Delivery
+from automl.design_log import log_trial
 from automl.design_trial import DESIGNS
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import copy_whole, write_json
@@ -26,7 +27,7 @@ from automl.reach import check_reachable
 from automl.report import write_report
 from automl.search import balanced, front_hypervolume, front_rows, stopping_metrics
 from automl.tracking import Tracking
-from automl.trial_reports import log_trial, trial_note, trial_share
+from automl.trial_reports import trial_note, trial_share
 from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError

@@ -3,11 +3,9 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from ray import tune
-
-from automl.delivery import Delivery
 
 REPORT_S = 1.0
 """Seconds between the reports of a search: while `tune.report` waits for the study, evaluators that
@@ -60,29 +58,6 @@ class SearchReports:
         tune.report({**self._constants, "step": last, **reached, "curve": curve})
         self._untold = []
         self._told = time.monotonic()
-
-
-class DesignLog(Protocol):
-    """Logs designs; see `automl.tracking.Tracking`."""
-
-    def log_search(self, weights: str, curve: list[tuple[int, dict[str, float]]]) -> None:
-        """Log how far the search of a design is."""
-
-    def log_design(self, record: dict[str, Any]) -> None:
-        """Log a design that was tried."""
-
-
-L = TypeVar("L", bound=DesignLog)
-
-
-def log_trial(delivery: Delivery[L], report: dict[str, Any]) -> None:
-    """Log to MLflow what a design's trial reports, while it searches and when it is done."""
-    if report["phase"] == "search":
-        weights, curve = report["weights"], report["curve"]
-        delivery.send(lambda tracking: tracking.log_search(weights, curve))
-    if "record" in report:
-        record = report["record"]
-        delivery.send(lambda tracking: tracking.log_design(record))
 
 
 def trial_share(report: dict[str, Any]) -> float:

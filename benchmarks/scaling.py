@@ -36,6 +36,7 @@ from automl.config import StudyConfig, check_config
 from automl.halving import Budget
 from automl.ledger import Row, read_rows
 from automl.progress import StudyProgress
+from automl.subnet_trial import rivals_of
 from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces import Subnet
@@ -126,7 +127,7 @@ class Sleeping(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         start = time.monotonic()
-        search.rivals_of(read_rows(self._part))
+        rivals_of(read_rows(self._part))
         row = made_up(self._workspace, Subnet.from_dict(self.config))
         share = row["encoder_macs"] / self._workspace.parent_costs["encoder_macs"]
         time.sleep(self.seconds * share)

@@ -18,9 +18,10 @@ from pathlib import Path
 from scaling import made_up, simulated
 
 from automl.ledger import Ledger, Row, read_rows, write_rows
-from automl.search import rivals_of, search_state
+from automl.search import search_state
 from automl.searchers.proposals import RUNGS, SubnetProposals
 from automl.searchers.registry import SEARCHERS, find_searcher
+from automl.subnet_trial import rivals_of
 from automl.tracking import Tracking
 from automl.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace

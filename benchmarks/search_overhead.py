@@ -22,7 +22,7 @@ from automl.cluster import connect
 from automl.ledger import Row
 from automl.measure import load_weights
 from automl.progress import track
-from automl.search import rivals_of
+from automl.subnet_trial import rivals_of
 from search_spaces import Subnet
 from trainables.sam.evaluator import Evaluator
 from trainables.subnet import score_in_rungs

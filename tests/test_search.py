@@ -8,8 +8,9 @@ import pytest
 
 from automl.config import check_config
 from automl.ledger import Ledger, Row
-from automl.search import front_rows, rivals_of, search_state, stopping_metrics
+from automl.search import front_rows, search_state, stopping_metrics
 from automl.stages import named_subnets
+from automl.subnet_trial import rivals_of
 from automl.workspace import Workspace
 
 

@@ -35,7 +35,6 @@ from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 RUNGS = (0.25, 0.5, 1.0)
 """Shares of the pictures after which an evaluation may end; the last is all of them."""
@@ -178,6 +177,8 @@ def rung_correlations(mious: Sequence[Sequence[float]]) -> list[float]:
         One for each rung, the last is 1; NaN where all subnets score the same, or there is but one.
     """
     table = np.asarray(mious, dtype=np.float64)
+    from scipy import stats  # half a second that processes which only evaluate do not need
+
     ranks = stats.rankdata(table, axis=0)  # of equal scores the mean of their ranks
     centred = ranks - ranks.mean(axis=0)
     lengths = np.sqrt((centred**2).sum(axis=0))

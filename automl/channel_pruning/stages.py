@@ -18,13 +18,14 @@ from automl.channel_pruning.tuning import tune_front
 from automl.channel_pruning.workspace import PruningWorkspace, weights_key
 from automl.cluster import concurrent_designs, run_task
 from automl.delivery import Delivery
+from automl.design_log import log_trial
 from automl.files import copy_whole, write_json
 from automl.finishing import finish_study
 from automl.halving import best_records
 from automl.ledger import Row, read_rows, write_rows
 from automl.output import release_output
 from automl.progress import StageProgress
-from automl.trial_reports import log_trial, trial_note, trial_share
+from automl.trial_reports import trial_note, trial_share
 from search_spaces.errors import InputError
 from search_spaces.pruner_design import PrunerDesign
 from trainables.channel_pruning.checkpoints import STATE, WEIGHTS
