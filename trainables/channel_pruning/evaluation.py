@@ -42,7 +42,8 @@ def recalibrate(
 ) -> None:
     """Measure the norms' means and variances anew, in place: the mean over some plain batches.
 
-    Those of the unpruned network are far from what a pruned one has.
+    Those of the unpruned network are far from what a pruned one has. Each batch is spread over all
+    pictures: folders of classes come class by class.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms or batches == 0:
@@ -53,9 +54,17 @@ def recalibrate(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True  # None: a plain mean over batches
-    some = images.subset(range(min(len(images), batches * batch_size)))
+    some = images.subset(_spread(len(images), batch_size, batches))
     for batch in plain_batches(some, batch_size=batch_size, image_size=image_size):
         network(normalised(batch.pictures.to(device)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(training)
+
+
+def _spread(count: int, batch_size: int, batches: int) -> list[int]:
+    """Indices of pictures, batch by batch, each batch from the first to the last of them."""
+    taken = min(count, batches * batch_size)
+    even = [place * count // taken for place in range(taken)]
+    needed = -(-taken // batch_size)
+    return [index for first in range(needed) for index in even[first::needed]]
