@@ -5,20 +5,22 @@ hypervolume of the front that was found is the design's score. The same design w
 is another trial; its training goes on from the checkpoint that there is.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from automl.files import write_json
 from automl.halving import Budget
 from automl.search import front_rows, search_state, search_subnets
 from automl.train import train_design
-from automl.trial_reports import SearchReports
+from automl.trial_reports import (
+    SearchReports,
+    failed_record,
+    record_path,
+    report_record,
+)
 from automl.trials import SearchFailedError
 from automl.workspace import Workspace
 from search_spaces.design import Design
@@ -54,12 +56,6 @@ DESIGNS = pa.schema(
 they were tried. A design that went on has a row for each rung before the final budget's."""
 
 
-def record_path(workspace: Workspace, design: Design, budget: Budget) -> Path:
-    """Where a finished trial leaves its result; a trial that is there is not run again."""
-    name = f"{design.key}@{budget.steps}x{budget.evaluations}.json"
-    return workspace.work / "designs" / name
-
-
 def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> None:
     """The trial: report a design's hypervolume to Ray Tune.
 
@@ -68,12 +64,8 @@ def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> 
     report. The last report of all has `record`, the design's row.
     """
     design = workspace.config.designs.space.design(flat)
-    path = record_path(workspace, design, budget)
-    if not path.exists():
-        record = _train_and_search(design, workspace, budget)
-        write_json(record, path)
-    record = json.loads(path.read_text())
-    tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
+    path = record_path(workspace.work, design.key, budget)
+    report_record(path, lambda: _train_and_search(design, workspace, budget))
 
 
 def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> dict[str, Any]:
@@ -86,9 +78,9 @@ def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> d
         )
         found = _search(design, workspace, budget, checkpoint)
     except FloatingPointError as error:
-        found = _failed(f"{error}; give a lower training.learning_rate, in another directory")
+        found = failed_record(f"{error}; give a lower training.learning_rate, in another directory")
     except SearchFailedError as error:
-        found = _failed(str(error))
+        found = failed_record(str(error))
     return {
         "design": design.key,
         **design.to_dict(),
@@ -100,10 +92,6 @@ def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> d
         **found,
         "seconds": time.perf_counter() - start,
     }
-
-
-def _failed(reason: str) -> dict[str, Any]:
-    return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
 
 
 def _search(

@@ -6,17 +6,19 @@ A run is found again by its tags, so a study that goes on logs nothing twice.
 import io
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
 
 from automl import views
 from automl.config import StudyConfig
+from automl.design_log import DesignLog
 from automl.ledger import Row
 from automl.logged_model import log_model
 from automl.notes import study_note, subnet_note
 from automl.pareto import hypervolume_history
-from automl.runs import DECIMALS, Runs, is_running
+from automl.runs import DECIMALS, is_running
 from automl.subnet_figures import DIGITS, SHAPE, front_frame, metric_name, subnet_metrics
 from search_spaces.addresses import shown
 from search_spaces.subnet import Subnet
@@ -25,75 +27,42 @@ NOTE = "mlflow.note.content"
 """A tag of a run: what its page says about it, as Markdown."""
 VERSION = "nas.version"
 """A tag of a subnet's run: which version of the study's registered model it is."""
-DESIGN_PARAMETERS = (
-    "metric",
-    "expected_dropped",
-    "removable",
-    "temperature",
-    "cap",
-    "width_count",
-    "smallest_ratio",
-    "spacing",
-    "smallest_heads",
-    "protected",
-    "protect_above",
-    "probabilities",
-    "failure",
-)
-DESIGN_METRICS = {
-    "hypervolume": "hypervolume",
-    "front_size": "front_size",
-    "best_miou_val": "best_miou_val",
-    "steps": "training_steps",
-    "evaluations": "subnets_evaluated",
-    "space_size": "space_size",
-}
-"""A design's figures, and the metrics that they are logged as: unlike parameters these sort."""
-HISTORY = "best_hypervolume_so_far"
-"""The metric of a study's run that shows how its search went."""
 
 
-class Tracking:
-    """The MLflow runs of one study.
+class Tracking(DesignLog):
+    """The MLflow runs of one study."""
 
-    Args:
-        config: of the study.
-        output: its output directory; its name is the study's.
-    """
+    STUDY = ("model", "data", "prompts", "seed")
+    PARAMETERS = (
+        "metric",
+        "expected_dropped",
+        "removable",
+        "temperature",
+        "cap",
+        "width_count",
+        "smallest_ratio",
+        "spacing",
+        "smallest_heads",
+        "protected",
+        "protect_above",
+        "probabilities",
+        "failure",
+    )
+    METRICS = MappingProxyType(
+        {
+            "hypervolume": "hypervolume",
+            "front_size": "front_size",
+            "best_miou_val": "best_miou_val",
+            "steps": "training_steps",
+            "evaluations": "subnets_evaluated",
+            "space_size": "space_size",
+        }
+    )
 
     def __init__(self, config: StudyConfig, output: Path) -> None:
-        self._config = config
-        self._output = output
+        super().__init__(config, output)
         self._heads = config.designs.space.has_elastic_heads
-        self._runs = Runs(config.tracking, output)
-        self._client = self._runs.client
         self._experiment = self._runs.experiment
-
-    def log_search(self, weights: str, curve: list[tuple[int, dict[str, float]]]) -> None:
-        """Log how far the search of a supernet is, while it runs, in the run of its design.
-
-        Args:
-            weights: the supernet, DESIGN@STEPS.
-            curve: after so many evaluations, front size and hypervolume.
-        """
-        run = self._runs.find_or_make(views.DESIGN, weights, _design_name(weights), self._study_run)
-        if is_running(run):
-            self._runs.log_curve(run.info.run_id, curve)
-
-    def log_design(self, record: dict[str, Any]) -> None:
-        """Log a design that was tried: a run for each number of steps that it was trained for."""
-        values = {name: record.get(name) for name in DESIGN_PARAMETERS}
-        parameters = {"study": self._output.name}
-        parameters |= {name: value for name, value in values.items() if value not in (None, [])}
-        metrics = {
-            shown: record[name]
-            for name, shown in DESIGN_METRICS.items()
-            if record.get(name) is not None
-        }
-        weights = f"{record['design']}@{record['steps']}"
-        run = self._runs.find_or_make(views.DESIGN, weights, _design_name(weights), self._study_run)
-        if is_running(run):
-            self._runs.finish(run, parameters, metrics, record["evaluations"])
 
     def log_subnet(self, row: Row, parent: dict[str, Any], folder: Path) -> None:
         """Log a subnet of the front with its model."""
@@ -175,15 +144,12 @@ class Tracking:
             rows: of the ledger on val, in the order in which they were made.
             parent_macs: the parent's.
         """
-        run_id = self._study_run()
-        if HISTORY in self._client.get_run(run_id).data.metrics:
-            return
         values: list[float] = []
         for weights in dict.fromkeys(row["weights"] for row in rows):
             own = [row for row in rows if row["weights"] == weights]
             before = values[-1] if values else 0.0
             values += [max(before, value) for value in hypervolume_history(own, parent_macs)]
-        self._runs.log_curve(run_id, [(n, {HISTORY: v}) for n, v in enumerate(values, start=1)])
+        self.log_growth(values)
 
     def subnets_link(self) -> str | None:
         """The page of MLflow that shows this study's subnets; None if they weren't logged."""
@@ -198,15 +164,6 @@ class Tracking:
         run_id = self._study_run()
         self._runs.log_metrics(run_id, metrics)
 
-    def _study_run(self) -> str:
-        values = self._config.without_secrets().model_dump(mode="json")
-        parameters = {name: values[name] for name in ("model", "data", "prompts", "seed")}
-        run = self._runs.find_or_make(views.STUDY, self._config.key, self._output.name)
-        if not run.data.params:
-            self._runs.log_parameters(run, parameters)
-            self._save_views()
-        return str(run.info.run_id)
-
     def _save_views(self) -> None:
         """Save the views of all studies where the experiment has none."""
         tags = {
@@ -217,8 +174,3 @@ class Tracking:
         for name, value in tags.items():
             if name not in known:
                 self._client.set_experiment_tag(self._experiment, name, value)
-
-
-def _design_name(weights: str) -> str:
-    design, steps = weights.split("@")
-    return f"{steps} steps, design {design}"

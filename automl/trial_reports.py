@@ -1,11 +1,18 @@
 """What the trial of a design reports while it trains and searches, and what is made of that."""
 
+import fcntl
+import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+
+from automl.files import write_json
+from automl.halving import Budget
 
 REPORT_S = 1.0
 """Seconds between the reports of a search: while `tune.report` waits for the study, evaluators that
@@ -58,6 +65,34 @@ class SearchReports:
         tune.report({**self._constants, "step": last, **reached, "curve": curve})
         self._untold = []
         self._told = time.monotonic()
+
+
+def record_path(work: Path, design: str, budget: Budget) -> Path:
+    """Where the finished trial of a design leaves its record, in a study's `work/`."""
+    return work / "designs" / f"{design}@{budget.steps}x{budget.evaluations}.json"
+
+
+def report_record(path: Path, make: Callable[[], dict[str, Any]]) -> None:
+    """Report a design's record, the last report of its trial; one that is there is not made again.
+
+    Several trials may be of one design, side by side: the others wait for the first.
+
+    Args:
+        path: as `record_path` gives it.
+        make: trains and searches the design.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            write_json(make(), path)
+    record = json.loads(path.read_text())
+    tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
+
+
+def failed_record(reason: str) -> dict[str, Any]:
+    """What the record says of a design that could not be trained or searched."""
+    return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
 
 
 def trial_share(report: dict[str, Any]) -> float:

@@ -11,6 +11,7 @@ import torch
 from pruning_inputs import config_of
 from small_networks import coloured_images, network_of, random_kept
 
+from automl import trial_reports
 from automl.channel_pruning import trial
 from automl.channel_pruning.front import front_rows, hypervolume_history
 from automl.channel_pruning.images import read_split, write_images
@@ -199,7 +200,7 @@ def test_two_points_of_one_design_are_one_training(tmp_path, monkeypatch):
         return {"design": design.key, "hypervolume": 0.5}
 
     monkeypatch.setattr(trial, "_train_and_search", train_and_search)
-    monkeypatch.setattr(trial.tune, "report", reported.append)
+    monkeypatch.setattr(trial_reports.tune, "report", reported.append)
     flat = workspace.config.designs.space.first_points()[0] | {"prompt": "full"}
     points = [flat | {"prompt_size": size} for size in (2, 4, 8)]
     with ThreadPoolExecutor() as threads:

@@ -185,7 +185,7 @@ def logging_calls(workspace: PruningWorkspace) -> Iterator[Callable[[PruningTrac
     rows = read_rows(root / "evaluations.parquet")
     searched = [row for row in rows if row["tuning_steps"] != tuned]
     history = hypervolume_history(searched, parent["macs"])
-    yield partial(PruningTracking.log_history, values=history)
+    yield partial(PruningTracking.log_growth, values=history)
     for row in front:
         folder = workspace.network_folder(row["network"])
         yield partial(PruningTracking.log_network, row=row, parent=parent, folder=folder)

@@ -5,30 +5,25 @@ front that was found is the design's score. The same design with more steps is a
 training goes on from the checkpoint that there is.
 """
 
-import fcntl
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.channel_pruning.front import front_rows
 from automl.channel_pruning.search import search_budgets, search_state
 from automl.channel_pruning.train import train_pruner
 from automl.channel_pruning.workspace import PruningWorkspace, weights_key
-from automl.files import write_json
 from automl.halving import Budget
-from automl.trial_reports import SearchReports
+from automl.trial_reports import (
+    SearchReports,
+    failed_record,
+    record_path,
+    report_record,
+)
 from automl.trials import SearchFailedError
 from search_spaces.pruner_design import PrunerDesign
-
-
-def record_path(workspace: PruningWorkspace, design: PrunerDesign, budget: Budget) -> Path:
-    """Where a finished trial leaves its result; a trial that is there is not run again."""
-    name = f"{design.key}@{budget.steps}x{budget.evaluations}.json"
-    return workspace.work / "designs" / name
 
 
 def score_design(flat: dict[str, Any], workspace: PruningWorkspace, budget: Budget) -> None:
@@ -37,15 +32,8 @@ def score_design(flat: dict[str, Any], workspace: PruningWorkspace, budget: Budg
     It reports what `automl.trial_reports` reads; last of all `record`, the design's row.
     """
     design = workspace.config.designs.space.design(flat)
-    path = record_path(workspace, design, budget)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several points may stand for one design, side by side: the second waits for the first.
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            write_json(_train_and_search(design, workspace, budget), path)
-    record = json.loads(path.read_text())
-    tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
+    path = record_path(workspace.work, design.key, budget)
+    report_record(path, lambda: _train_and_search(design, workspace, budget))
 
 
 def _train_and_search(
@@ -59,9 +47,9 @@ def _train_and_search(
         )
         found = _search(design, workspace, budget, checkpoint)
     except FloatingPointError as error:
-        found = _failed(f"{error}; give a lower masks.learning_rate, in another directory")
+        found = failed_record(f"{error}; give a lower masks.learning_rate, in another directory")
     except SearchFailedError as error:
-        found = _failed(str(error))
+        found = failed_record(str(error))
     return {
         "design": design.key,
         **design.to_dict(),
@@ -70,10 +58,6 @@ def _train_and_search(
         **found,
         "seconds": time.perf_counter() - start,
     }
-
-
-def _failed(reason: str) -> dict[str, Any]:
-    return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
 
 
 def _search(
