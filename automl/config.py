@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator
 
 from automl.base_config import BaseConfig, Section
-from automl.config_reading import read_values, validated, whole_function, whole_path
+from automl.config_reading import (
+    FunctionName,
+    WholePath,
+    read_values,
+    validated,
+    whole_function,
+    whole_path,
+)
 from automl.design_checks import check_designs, check_scores
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.addresses import shown
@@ -135,14 +142,9 @@ class SearchConfig(Section):
             own.
     """
 
-    searcher: str = "hyperopt"
-    objective: str = MIOU
+    searcher: FunctionName = "hyperopt"
+    objective: FunctionName = MIOU
     stop_early: bool = True
-
-    @field_validator("searcher", "objective")
-    @classmethod
-    def _whole_file(cls, name: str) -> str:
-        return whole_function(name)
 
 
 class StudyConfig(BaseConfig):
@@ -165,11 +167,11 @@ class StudyConfig(BaseConfig):
 
     family: Literal["sam"] = "sam"
     model: str = "vit_t"
-    checkpoint: Path | None = None
+    checkpoint: WholePath | None = None
     data: str = "nuclei"
     image_size: int | None = Field(None, ge=64)
     prompts: PromptKind = "box"
-    latency_table: Path | None = None
+    latency_table: WholePath | None = None
     constraints: dict[str, str | float] = Field({})
     prepare: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -178,11 +180,6 @@ class StudyConfig(BaseConfig):
     designs: DesignsConfig = DesignsConfig()
     search: SearchConfig = SearchConfig()
     final: FinalConfig = FinalConfig()
-
-    @field_validator("checkpoint", "latency_table")
-    @classmethod
-    def _whole_path(cls, path: Path | None) -> Path | None:
-        return path and whole_path(path)
 
     @field_validator("data")
     @classmethod

@@ -2,11 +2,11 @@
 
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from yaml import YAMLError
 
@@ -74,6 +74,12 @@ def whole_function(name: str) -> str:
     """FILE.py:NAME with the file's whole path; other names as they are."""
     file, _, function = name.rpartition(":")
     return f"{whole_path(Path(file))}:{function}" if file.endswith(".py") else name
+
+
+WholePath = Annotated[Path, AfterValidator(whole_path)]
+"""A path in a configuration."""
+FunctionName = Annotated[str, AfterValidator(whole_function)]
+"""One of the names that are there, or a function of one's own, in a configuration."""
 
 
 def config_keys(section: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:

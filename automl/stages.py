@@ -10,12 +10,13 @@ import pyarrow as pa
 from automl import measure
 from automl.base_study import Stages, is_done
 from automl.charts import as_png, front_chart, hypervolume_chart
-from automl.cluster import concurrent_designs, run_task
+from automl.cluster import run_task
 from automl.delivery import Delivery
 from automl.design_log import log_trial
 from automl.design_trial import DESIGNS
+from automl.designed_stages import LEDGER, join_ledger, keep_checkpoint, room_for_designs
 from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
-from automl.files import copy_whole, write_json
+from automl.files import write_json
 from automl.finishing import finish_study
 from automl.gallery import SCHEMA as GALLERY
 from automl.halving import best_records
@@ -87,12 +88,7 @@ def try_designs(workspace: Workspace, share: StageProgress) -> None:
     config = workspace.config
     rungs, costs, last = searched_rungs(config), rung_costs(workspace), len(study_rungs(config))
     delivery = tracking_delivery(workspace)
-    concurrent = concurrent_designs(config.resources, config.designs.concurrent)
-    if concurrent < config.designs.concurrent:
-        share.say(
-            f"designs.concurrent: {config.designs.concurrent} designs at once asked, the cluster "
-            f"has room for {concurrent} at a time"
-        )
+    concurrent = room_for_designs(config.resources, config.designs.concurrent, share)
 
     def watch(rung: int, number: int, report: dict[str, Any]) -> None:
         designs = rungs[rung].designs
@@ -132,7 +128,7 @@ def find_evaluated(workspace: Workspace, key: str) -> Row | None:
     """The ledger's row of a subnet that was evaluated on the final supernet; None if none was."""
     if not is_done(workspace.root, STAGES, "final"):
         return None
-    rows, weights = read_rows(workspace.root / "evaluations.parquet"), final_weights(workspace)
+    rows, weights = read_rows(workspace.root / LEDGER), final_weights(workspace)
     return next((row for row in rows if (row["subnet"], row["weights"]) == (key, weights)), None)
 
 
@@ -149,22 +145,8 @@ def refine_best(workspace: Workspace, share: StageProgress) -> None:
 
     record = refine_design(workspace, design, watch)
     workspace.choose_design(design)
-    supernet = workspace.root / "supernet"
-    supernet.mkdir(exist_ok=True)
-    for name in (WEIGHTS, STATE):
-        copy_whole(workspace.work / record["checkpoint"] / name, supernet / name)
-    tried = read_rows(workspace.root / "designs.parquet")
-    searches = [f"{row['design']}@{row['steps']}" for row in tried]
-    rows: list[Row] = []
-    for weights in dict.fromkeys([*searches, final_weights(workspace)]):
-        rows += read_rows(workspace.ledger_part(weights))
-    write_rows(rows, workspace.root / "evaluations.parquet")
-    failed = [row for row in rows if row["failure"]]
-    if failed:
-        share.say(
-            f"{len(failed)} subnets could not be evaluated, {failed[-1]['subnet']}: "
-            f"{failed[-1]['failure']}; evaluations.parquet has them all"
-        )
+    keep_checkpoint(workspace, record, (WEIGHTS, STATE), workspace.root / "supernet")
+    rows = join_ledger(workspace, final_weights(workspace), SCHEMA, "subnet", share)
     share.say(stopping_note(stopping_metrics(_of_final(workspace, rows))))
 
 
@@ -186,7 +168,7 @@ def stopping_note(found: dict[str, float]) -> str:
 
 def measure_front(workspace: Workspace, share: StageProgress) -> None:
     """Measure the final front on test, once, and write its subnets as models of their own."""
-    ledger = workspace.root / "evaluations.parquet"
+    ledger = workspace.root / LEDGER
     rows, weights = read_rows(ledger), final_weights(workspace)
     on_val = [row for row in rows if row["split"] == "val"]
     front = front_rows(workspace, [row for row in on_val if row["weights"] == weights])
@@ -227,7 +209,7 @@ def logging_calls(workspace: Workspace) -> Iterator[Callable[[Tracking], None]]:
     """All that MLflow is told of a study that has its front, from its files; again is no harm."""
     root = workspace.root
     front, parent = read_rows(root / "front.parquet"), read_parent(workspace)
-    evaluated = read_rows(root / "evaluations.parquet")
+    evaluated = read_rows(root / LEDGER)
     on_val = [row for row in evaluated if row["split"] == "val"]
     for path in sorted((workspace.work / "designs").glob("*.json")):  # with the final one
         yield partial(Tracking.log_design, record=json.loads(path.read_text()))
@@ -279,7 +261,7 @@ STAGES: Stages[Workspace] = {
     "data": (prepare_data, "data/test.parquet"),
     "prioritise": (prioritise, "parent.json"),
     "designs": (try_designs, "designs.parquet"),
-    "final": (refine_best, "evaluations.parquet"),
+    "final": (refine_best, LEDGER),
     "front": (measure_front, "front.parquet"),
     "report": (report, "report.html"),
 }

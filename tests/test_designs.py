@@ -9,7 +9,7 @@ from ray import tune
 from ray.train import WorkerGroupError
 from rich.console import Console
 
-from automl import design_trial, designs, stages, trial_reports
+from automl import design_trial, designed_stages, designs, stages, trial_reports
 from automl.base_train import raised
 from automl.config import check_config, load_config
 from automl.design_trial import DESIGNS, score_design
@@ -230,7 +230,7 @@ def test_each_design_has_a_row_for_each_number_of_steps(
         return records
 
     monkeypatch.setattr(stages, "search_designs", search)
-    monkeypatch.setattr(stages, "concurrent_designs", lambda resources, asked: 2)
+    monkeypatch.setattr(designed_stages, "concurrent_designs", lambda resources, asked: 2)
     monkeypatch.setattr(stages, "Tracking", Runs)
     out = io.StringIO()
     with (
@@ -267,7 +267,7 @@ def test_the_progress_names_rung_and_design(tmp_path: Path, monkeypatch: Any) ->
         raise InputError("enough")
 
     monkeypatch.setattr(stages, "search_designs", search)
-    monkeypatch.setattr(stages, "concurrent_designs", lambda resources, asked: asked)
+    monkeypatch.setattr(designed_stages, "concurrent_designs", lambda resources, asked: asked)
     monkeypatch.setattr(stages, "Tracking", Runs)
     with pytest.raises(InputError, match="enough"):
         stages.try_designs(workspace, Share())  # type: ignore[arg-type]

@@ -1,13 +1,12 @@
 """The one configuration of a study of channel pruning."""
 
 import itertools
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from automl.base_config import BaseConfig, Section
-from automl.config_reading import validated, whole_function, whole_path
+from automl.config_reading import FunctionName, WholePath, validated
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.errors import InputError
 from search_spaces.pruner_design import Allocation, PrunerDesign, PrunerSpace
@@ -78,17 +77,12 @@ class SearchConfig(Section):
             measured anew.
     """
 
-    searcher: str = "hyperopt"
+    searcher: FunctionName = "hyperopt"
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2), min_length=1
     )
     allocations: tuple[Allocation, ...] = Field(("global", "uniform"), min_length=1)
     tuning_steps: int = Field(20, ge=0)
-
-    @field_validator("searcher")
-    @classmethod
-    def _whole_file(cls, name: str) -> str:
-        return whole_function(name)
 
 
 class FinalConfig(Section):
@@ -122,9 +116,9 @@ class PruningConfig(BaseConfig):
     """
 
     family: Literal["channel_pruning"] = "channel_pruning"
-    network: str = "resnet20"
-    weights: Path | None = None
-    data: Path | None = None
+    network: FunctionName = "resnet20"
+    weights: WholePath | None = None
+    data: WholePath | None = None
     image_size: int = Field(32, ge=8, le=4096)
     split: SplitConfig = SplitConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -133,16 +127,6 @@ class PruningConfig(BaseConfig):
     designs: DesignsConfig = DesignsConfig()
     search: SearchConfig = SearchConfig()
     final: FinalConfig = FinalConfig()
-
-    @field_validator("weights", "data")
-    @classmethod
-    def _whole_path(cls, path: Path | None) -> Path | None:
-        return path and whole_path(path)
-
-    @field_validator("network")
-    @classmethod
-    def _whole_file(cls, name: str) -> str:
-        return whole_function(name)
 
     @property
     def budgets(self) -> BudgetSpace:

@@ -16,10 +16,11 @@ from automl.channel_pruning.report import write_report
 from automl.channel_pruning.tracking import PruningTracking
 from automl.channel_pruning.tuning import tune_front
 from automl.channel_pruning.workspace import PruningWorkspace, weights_key
-from automl.cluster import concurrent_designs, run_task
+from automl.cluster import run_task
 from automl.delivery import Delivery
 from automl.design_log import log_trial
-from automl.files import copy_whole, write_json
+from automl.designed_stages import LEDGER, join_ledger, keep_checkpoint, room_for_designs
+from automl.files import write_json
 from automl.finishing import finish_study
 from automl.halving import best_records
 from automl.ledger import Row, read_rows, write_rows
@@ -57,12 +58,7 @@ def try_designs(workspace: PruningWorkspace, share: StageProgress) -> None:
     """The outer search."""
     designs, resources = workspace.config.designs, workspace.config.resources
     delivery = tracking_delivery(workspace)
-    concurrent = concurrent_designs(resources, designs.concurrent)
-    if concurrent < designs.concurrent:
-        share.say(
-            f"designs.concurrent: {designs.concurrent} designs at once asked, the cluster has room "
-            f"for {concurrent} at a time"
-        )
+    concurrent = room_for_designs(resources, designs.concurrent, share)
 
     def watch(number: int, report: dict[str, Any]) -> None:
         note = f"design {number + 1}/{designs.trials}, {trial_note(report, 'budget')}"
@@ -100,27 +96,13 @@ def refine_best(workspace: PruningWorkspace, share: StageProgress) -> None:
         log_trial(delivery, report)
 
     record = refine_design(workspace, best_design(workspace), watch)
-    folder = workspace.root / "hypernetwork"
-    folder.mkdir(exist_ok=True)
-    for name in (WEIGHTS, STATE):
-        copy_whole(workspace.work / record["checkpoint"] / name, folder / name)
-    tried = read_rows(workspace.root / "designs.parquet")
-    searches = [f"{row['design']}@{row['steps']}" for row in tried]
-    rows: list[Row] = []
-    for weights in dict.fromkeys([*searches, final_weights(workspace)]):
-        rows += read_rows(workspace.ledger_part(weights))
-    write_rows(rows, workspace.root / "evaluations.parquet", SCHEMA)
-    failed = [row for row in rows if row["failure"]]
-    if failed:
-        share.say(
-            f"{len(failed)} networks could not be evaluated, {failed[-1]['network']}: "
-            f"{failed[-1]['failure']}; evaluations.parquet has them all"
-        )
+    keep_checkpoint(workspace, record, (WEIGHTS, STATE), workspace.root / "hypernetwork")
+    join_ledger(workspace, final_weights(workspace), SCHEMA, "network", share)
 
 
 def measure_front(workspace: PruningWorkspace, share: StageProgress) -> None:
     """Fine-tune the final front whole, measure it on val, and what is left of it once on test."""
-    ledger, parent_macs = workspace.root / "evaluations.parquet", workspace.parent_macs
+    ledger, parent_macs = workspace.root / LEDGER, workspace.parent_macs
     rows, weights = read_rows(ledger), final_weights(workspace)
     final = workspace.config.final.tuning_steps
     searched = [row for row in rows if row["weights"] == weights and row["tuning_steps"] != final]
@@ -182,7 +164,7 @@ def logging_calls(workspace: PruningWorkspace) -> Iterator[Callable[[PruningTrac
         record = json.loads(path.read_text())
         yield partial(PruningTracking.log_design, record=record)
     tuned = workspace.config.final.tuning_steps
-    rows = read_rows(root / "evaluations.parquet")
+    rows = read_rows(root / LEDGER)
     searched = [row for row in rows if row["tuning_steps"] != tuned]
     history = hypervolume_history(searched, parent["macs"])
     yield partial(PruningTracking.log_growth, values=history)
@@ -202,7 +184,7 @@ STAGES: Stages[PruningWorkspace] = {
     "data": (prepare_data, "data/pictures.parquet"),
     "network": (measure_parent, "parent.json"),
     "designs": (try_designs, "designs.parquet"),
-    "final": (refine_best, "evaluations.parquet"),
+    "final": (refine_best, LEDGER),
     "front": (measure_front, "front.parquet"),
     "report": (report, "report.html"),
 }

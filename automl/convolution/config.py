@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from automl.base_config import BaseConfig, Section
-from automl.config_reading import validated, whole_function
+from automl.config_reading import FunctionName, validated
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.conv_plan import Layout, Precision, Slices
 from search_spaces.conv_shape import ConvShape
@@ -96,13 +96,8 @@ class PlanSearchConfig(Section):
             of PyTorch's own come on top.
     """
 
-    searcher: str = "hyperopt"
+    searcher: FunctionName = "hyperopt"
     evaluations: int = Field(16, ge=1)
-
-    @field_validator("searcher")
-    @classmethod
-    def _whole_file(cls, name: str) -> str:
-        return whole_function(name)
 
 
 class MeasureConfig(Section):
