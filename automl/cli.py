@@ -2,18 +2,16 @@
 
 import sys
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import typer
 
+from automl.asked import QUICK_START, Asked
 from automl.failures import DiskFullError
 from search_spaces import addresses
 from search_spaces.errors import InputError
-
-QUICK_START = Path("configs/quickstart.yaml")
 
 app = typer.Typer(
     name="supersam",
@@ -45,23 +43,6 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Such as seed=1.", autocompletion=_begun),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which study a command is about, and how it shows what it finds.
-
-    Args:
-        overrides: `KEY=VALUE`.
-        config: the path of a YAML file.
-        output: the study's directory; None: one named after the file.
-        as_json: one JSON object rather than tables.
-    """
-
-    overrides: list[str] | None
-    config: Path
-    output: Path | None
-    as_json: bool
 
 
 def _commands() -> ModuleType:

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from automl.asked import QUICK_START, Asked
 from automl.base_study import REPORT
 from automl.best import best_subnet, parse_bound
-from automl.cli import QUICK_START, Asked
 from automl.config import StudyConfig, check_config, load_config
 from automl.export import check_format, export_subnet, export_summary
 from automl.families import AnyStudy, open_study

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from automl.cli import QUICK_START, main
+from automl.asked import QUICK_START
+from automl.cli import main
 from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
 from automl.files import write_json

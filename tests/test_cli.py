@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_sam
 
-from automl.cli import QUICK_START, main
+from automl.asked import QUICK_START
+from automl.cli import main
 from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
 from automl.output import claim_output

@@ -41,7 +41,7 @@ from PIL import Image
 from tiny import CONFIG, SPACE, tiny_sam
 
 from automl import logged_model, output, serving
-from automl.cli import QUICK_START
+from automl.asked import QUICK_START
 from automl.commands import PROJECT
 from automl.config import PACKAGED_DATA, load_config
 from automl.design_trial import DESIGNS

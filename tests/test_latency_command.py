@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import automl.latency
-from automl.cli import QUICK_START, main
+from automl.asked import QUICK_START
+from automl.cli import main
 from automl.commands import PROJECT
 from automl.config import load_config
 from automl.output import claim_output
