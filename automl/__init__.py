@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automl.config import load_config
-    from automl.study import Study, StudyResult
+    from automl.sam.config import load_config
+    from automl.sam.study import Study, StudyResult
 
 __all__ = ["Study", "StudyResult", "load_config"]
-_PLACES = {"Study": "study", "StudyResult": "study", "load_config": "config"}
+_PLACES = {"Study": "sam.study", "StudyResult": "sam.study", "load_config": "sam.config"}
 
 
 def __getattr__(name: str) -> Any:

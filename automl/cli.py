@@ -32,8 +32,8 @@ Output = Annotated[
 
 def _begun(incomplete: str) -> list[str]:
     """The configuration's keys that begin so, for shells to complete."""
-    from automl.config import StudyConfig
     from automl.config_reading import config_keys
+    from automl.sam.config import StudyConfig
 
     return [f"{key}=" for key in config_keys(StudyConfig) if key.startswith(incomplete)]
 

@@ -10,15 +10,15 @@ from rich.console import Console
 
 from automl.asked import QUICK_START, Asked
 from automl.base_study import REPORT
-from automl.best import best_subnet, parse_bound
-from automl.config import StudyConfig, check_config, load_config
-from automl.export import check_format, export_subnet, export_summary
 from automl.families import AnyStudy, open_study
-from automl.latency import front_latency_table, latency_notes, latency_table
 from automl.output import CONFIG, read_config
-from automl.preparing import prepare_to
-from automl.study import Study
-from automl.tables import (
+from automl.sam.best import best_subnet, parse_bound
+from automl.sam.config import StudyConfig, check_config, load_config
+from automl.sam.export import check_format, export_subnet, export_summary
+from automl.sam.latency import front_latency_table, latency_notes, latency_table
+from automl.sam.preparing import prepare_to
+from automl.sam.study import Study
+from automl.sam.tables import (
     designs_table,
     evaluation_tables,
     importance_table,

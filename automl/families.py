@@ -10,7 +10,7 @@ from automl.config_reading import read_values
 from search_spaces.errors import InputError
 
 FAMILIES: Mapping[str, str] = {
-    "sam": "automl.study:Study",
+    "sam": "automl.sam.study:Study",
     "convolution": "automl.convolution.study:ConvolutionStudy",
     "channel_pruning": "automl.channel_pruning.study:PruningStudy",
 }

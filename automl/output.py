@@ -32,7 +32,7 @@ C = TypeVar("C", bound=BaseConfig, covariant=True)
 
 
 class Check(Protocol[C]):
-    """Makes a family's configuration from its values; see `automl.config.check_config`."""
+    """Makes a family's configuration from its values; see `automl.sam.config.check_config`."""
 
     def __call__(self, values: dict[str, Any], where: str, own_code: bool = True) -> C:
         """The configuration; `own_code` is whether Python that it names is imported."""

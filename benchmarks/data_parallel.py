@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from automl.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
+from automl.sam.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
 from search_spaces import SubnetSpace
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.pictures import Pictures

@@ -32,10 +32,10 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from automl.config import PACKAGED_DATA, load_config
 from automl.pareto import front_of, objectives
-from automl.searchers.proposals import SubnetProposals
-from automl.workspace import Workspace
+from automl.sam.config import PACKAGED_DATA, load_config
+from automl.sam.proposals import SubnetProposals
+from automl.sam.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace
 from trainables.data.batches import training_batch
 from trainables.data.pictures import Pictures

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from automl.config import PACKAGED_DATA, load_config
-from automl.workspace import Workspace
+from automl.sam.config import PACKAGED_DATA, load_config
+from automl.sam.workspace import Workspace
 from trainables.data.ahead import one_ahead
 from trainables.data.batches import Batch, training_batch
 from trainables.data.pictures import Pictures

@@ -30,15 +30,15 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from automl import design_trial, designs, search, stages
 from automl.cluster import WORKER_ENVIRONMENT, connect
-from automl.config import StudyConfig, check_config
 from automl.halving import Budget
 from automl.ledger import Row, read_rows
 from automl.progress import StudyProgress
-from automl.subnet_trial import rivals_of
-from automl.tracking import Tracking
-from automl.workspace import Workspace
+from automl.sam import design_trial, designs, search, stages
+from automl.sam.config import StudyConfig, check_config
+from automl.sam.subnet_trial import rivals_of
+from automl.sam.tracking import Tracking
+from automl.sam.workspace import Workspace
 from search_spaces import Subnet
 from trainables.sam.layer_worth import LayerWorth
 

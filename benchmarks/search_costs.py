@@ -18,12 +18,12 @@ from pathlib import Path
 from scaling import made_up, simulated
 
 from automl.ledger import Ledger, Row, read_rows, write_rows
-from automl.search import search_state
-from automl.searchers.proposals import RUNGS, SubnetProposals
+from automl.sam.proposals import RUNGS, SubnetProposals
+from automl.sam.search import search_state
+from automl.sam.subnet_trial import rivals_of
+from automl.sam.tracking import Tracking
+from automl.sam.workspace import Workspace
 from automl.searchers.registry import SEARCHERS, find_searcher
-from automl.subnet_trial import rivals_of
-from automl.tracking import Tracking
-from automl.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace
 from trainables.sam.layer_worth import LayerWorth
 

@@ -20,9 +20,9 @@ from search_setup import Searchable, searchable
 
 from automl.cluster import connect
 from automl.ledger import Row
-from automl.measure import load_weights
 from automl.progress import track
-from automl.subnet_trial import rivals_of
+from automl.sam.measure import load_weights
+from automl.sam.subnet_trial import rivals_of
 from search_spaces import Subnet
 from trainables.sam.evaluator import Evaluator
 from trainables.subnet import score_in_rungs

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from automl import stages
 from automl.cluster import connect
-from automl.config import check_config
 from automl.ledger import Row
 from automl.output import read_config
-from automl.search import search_subnets
+from automl.sam import stages
+from automl.sam.config import check_config
+from automl.sam.search import search_subnets
+from automl.sam.workspace import Workspace
 from automl.trial_reports import SearchState
-from automl.workspace import Workspace
 from search_spaces.design import Design
 from trainables.supernet import STATE
 

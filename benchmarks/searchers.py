@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from automl.charts import CONFIG, as_svg
 from automl.pareto import hypervolume, objectives
-from automl.searchers.proposals import SubnetProposals
+from automl.sam.proposals import SubnetProposals
 from automl.searchers.protocol import MakeSearcher
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces import Subnet, SubnetSpace

@@ -17,12 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from automl.config import check_config
 from automl.ledger import Row, read_rows, write_rows
-from automl.measure import load_weights
 from automl.output import read_config
 from automl.progress import track
-from automl.workspace import Workspace
+from automl.sam.config import check_config
+from automl.sam.measure import load_weights
+from automl.sam.workspace import Workspace
 from search_spaces import Subnet, SubnetSpace
 from trainables.sam.evaluator import Evaluator
 from trainables.supernet import STATE, WEIGHTS

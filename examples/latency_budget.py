@@ -10,8 +10,7 @@ The table predicts what a subnet takes, so that one which is too slow is never e
 import argparse
 from pathlib import Path
 
-from automl.config import load_config
-from automl.study import Study
+from automl import Study, load_config
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from automl.config import load_config
-from automl.study import Study
+from automl import Study, load_config
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 

@@ -9,8 +9,7 @@ Run again with the same directory, it goes on where it was cut off.
 import argparse
 from pathlib import Path
 
-from automl.config import load_config
-from automl.study import Study
+from automl import Study, load_config
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from automl.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
+from automl.sam.config import PACKAGED_CHECKPOINTS, PACKAGED_DATA
 from search_spaces.constraints import Constraint
 from search_spaces.design import RELEASED_LAYERS, Design, DesignSpace
 from search_spaces.feasible import sample_feasible

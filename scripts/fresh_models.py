@@ -40,10 +40,10 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.table import Table
 
-from automl.config import check_config
-from automl.export import export_subnet
 from automl.output import read_config
-from automl.study import Study
+from automl.sam.config import check_config
+from automl.sam.export import export_subnet
+from automl.sam.study import Study
 from trainables.data.pictures import Pictures
 from trainables.sam.segment_anything_import import SamPredictor
 from trainables.sam.standalone import load_subnet

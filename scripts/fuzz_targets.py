@@ -21,11 +21,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save
 
-from automl.config import StudyConfig, load_config
 from automl.config_reading import config_keys, read_values
 from automl.families import study_class
 from automl.ledger import SCHEMA as LEDGER
 from automl.ledger import Ledger, write_rows
+from automl.sam.config import StudyConfig, load_config
 from search_spaces import InputError, SubnetSpace
 from search_spaces.conv_plan import default_plan
 from search_spaces.conv_shape import ConvShape

@@ -25,10 +25,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from automl.config import StudyConfig, load_config
-from automl.designs import study_rungs
 from automl.pareto import hypervolume, objectives
-from automl.study import Study
+from automl.sam.config import StudyConfig, load_config
+from automl.sam.designs import study_rungs
+from automl.sam.study import Study
 from search_spaces.design import FORMULA, RELEASED_LAYERS, DesignSpace
 
 QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"

@@ -18,12 +18,12 @@ from markdown_it.token import Token
 from pydantic import BaseModel
 
 from automl.base_config import BaseConfig
-from automl.best import COSTS, parse_bound
 from automl.cli import app
 from automl.commands import PROJECT
-from automl.config import StudyConfig, load_config
 from automl.config_reading import read_values, validated
 from automl.families import FAMILIES, study_class
+from automl.sam.best import COSTS, parse_bound
+from automl.sam.config import StudyConfig, load_config
 from search_spaces import parse_constraints
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]

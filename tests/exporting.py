@@ -9,13 +9,13 @@ import pytest
 from automl.asked import QUICK_START
 from automl.cli import main
 from automl.commands import PROJECT
-from automl.config import PACKAGED_DATA, load_config
 from automl.files import write_json
 from automl.ledger import write_rows
-from automl.measure import write_standalone
 from automl.output import claim_output
-from automl.stages import FRONT
-from automl.workspace import Workspace
+from automl.sam.config import PACKAGED_DATA, load_config
+from automl.sam.measure import write_standalone
+from automl.sam.stages import FRONT
+from automl.sam.workspace import Workspace
 from search_spaces import Subnet
 
 SMALL = Subnet((4, 8), (704, 704))

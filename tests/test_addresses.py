@@ -10,15 +10,15 @@ from test_report import DESIGN, EVALUATED, FRONT, IMPORTANCE, PARENT
 
 from automl.cli import main
 from automl.commands import where_to_look
-from automl.config import StudyConfig, check_config, load_config
-from automl.inputs import data_source
 from automl.output import check_output, claim_output, read_config
-from automl.report import report_page
-from automl.study import Study
+from automl.sam.config import StudyConfig, check_config, load_config
+from automl.sam.inputs import data_source
+from automl.sam.report import report_page
+from automl.sam.study import Study
+from automl.sam.tables import left_out_table
+from automl.sam.tracking import Tracking
+from automl.sam.workspace import Workspace
 from automl.study_log import LOG, log_line
-from automl.tables import left_out_table
-from automl.tracking import Tracking
-from automl.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.addresses import printable, shown, without_secrets
 from trainables.data.storage import Location

@@ -14,9 +14,9 @@ from tiny import CONFIG, tiny_sam
 from automl.asked import QUICK_START
 from automl.cli import main
 from automl.commands import PROJECT
-from automl.config import PACKAGED_DATA, load_config
 from automl.output import claim_output
-from automl.workspace import Workspace
+from automl.sam.config import PACKAGED_DATA, load_config
+from automl.sam.workspace import Workspace
 from search_spaces import SubnetSpace
 from trainables.sam.models import save_state_dict
 from trainables.sam.segment_anything_import import Sam

@@ -15,13 +15,13 @@ from tiny import tiny_sam
 from automl import placement
 from automl.base_config import ResourcesConfig
 from automl.cluster import await_nodes, connect, run_task
-from automl.config import check_config
-from automl.designs import search_designs
-from automl.measure import prioritise
-from automl.search import search_subnets
+from automl.sam.config import check_config
+from automl.sam.designs import search_designs
+from automl.sam.measure import prioritise
+from automl.sam.search import search_subnets
+from automl.sam.train import train_design
+from automl.sam.workspace import Workspace
 from automl.study_log import LOG
-from automl.train import train_design
-from automl.workspace import Workspace
 from search_spaces import InputError
 from trainables.sam.models import read_state_dict, save_state_dict
 from trainables.supernet import WEIGHTS, train_supernet

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.config import StudyConfig, check_config, load_config
 from automl.config_reading import first_difference, read_values
 from automl.families import study_class
+from automl.sam.config import StudyConfig, check_config, load_config
 from search_spaces import InputError
 
 QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"

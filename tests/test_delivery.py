@@ -12,12 +12,12 @@ from mlflow.exceptions import MlflowException
 from mlflow_server import free_port, mlflow_server
 
 from automl import delivery
-from automl.config import check_config
 from automl.delivery import check_server
-from automl.stages import tracking_delivery
+from automl.sam.config import check_config
+from automl.sam.stages import tracking_delivery
+from automl.sam.tracking import Tracking
+from automl.sam.workspace import Workspace
 from automl.study_log import LOG
-from automl.tracking import Tracking
-from automl.workspace import Workspace
 from search_spaces import InputError
 
 

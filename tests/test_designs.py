@@ -9,22 +9,23 @@ from ray import tune
 from ray.train import WorkerGroupError
 from rich.console import Console
 
-from automl import design_trial, designed_stages, designs, stages, trial_reports
+from automl import designed_stages, trial_reports
 from automl.base_train import raised
-from automl.config import check_config, load_config
-from automl.design_trial import DESIGNS, score_design
-from automl.designs import (
+from automl.halving import Budget
+from automl.ledger import read_rows, write_rows
+from automl.progress import StudyProgress
+from automl.sam import design_trial, designs, stages
+from automl.sam.config import check_config, load_config
+from automl.sam.design_trial import DESIGNS, score_design
+from automl.sam.designs import (
     design_proposals,
     refine_design,
     search_designs,
     searched_rungs,
     study_rungs,
 )
-from automl.halving import Budget
-from automl.ledger import read_rows, write_rows
-from automl.progress import StudyProgress
+from automl.sam.workspace import Workspace
 from automl.trial_reports import SearchReports, SearchState
-from automl.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.design import Design
 

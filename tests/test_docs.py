@@ -40,17 +40,18 @@ from mlflow.models import validate_schema
 from PIL import Image
 from tiny import CONFIG, SPACE, tiny_sam
 
-from automl import logged_model, output, serving
+from automl import output
 from automl.asked import QUICK_START
 from automl.commands import PROJECT
-from automl.config import PACKAGED_DATA, load_config
-from automl.design_trial import DESIGNS
 from automl.files import write_json
-from automl.gallery import SCHEMA as GALLERY
 from automl.ledger import write_rows
+from automl.sam import logged_model, serving
+from automl.sam.config import PACKAGED_DATA, load_config
+from automl.sam.design_trial import DESIGNS
+from automl.sam.gallery import SCHEMA as GALLERY
+from automl.sam.stages import FRONT
+from automl.sam.workspace import Workspace
 from automl.searchers.protocol import Problem, Values
-from automl.stages import FRONT
-from automl.workspace import Workspace
 from search_spaces import InputError, Subnet
 from search_spaces.conv_plan import default_plan
 from trainables.convolution.layers import paper_layer
@@ -242,9 +243,9 @@ def test_a_stale_command_is_found(command: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "text",
     [
-        "from automl.study import Studies",
-        "from automl.config import load_config\nload_config(None, []).finals",
-        "from automl.config import StudyConfig\nStudyConfig(mode='vit_t')",
+        "from automl.sam.study import Studies",
+        "from automl.sam.config import load_config\nload_config(None, []).finals",
+        "from automl.sam.config import StudyConfig\nStudyConfig(mode='vit_t')",
         "import pandas as pd\npd.read_parquet('runs/quickstart/front.parquet')['miou']",
     ],
 )

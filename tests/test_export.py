@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import HEADED_CONFIG, random_tensor, tiny_sam
 
-from automl.config import PACKAGED_DATA
+from automl.sam.config import PACKAGED_DATA
 from search_spaces import Subnet
 from trainables.data.pictures import Pictures
 from trainables.sam.evaluation import EvaluationSet

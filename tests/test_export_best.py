@@ -2,7 +2,7 @@
 
 import pytest
 
-from automl.best import best_subnet, parse_bound
+from automl.sam.best import best_subnet, parse_bound
 from search_spaces.errors import InputError
 
 PARENT = {"encoder_params": 1000, "params": 5000, "encoder_macs": 200_000, "latency_ms": 40.0}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from automl.cli import main
 from automl.commands import PROJECT
-from automl.stages import FRONT
+from automl.sam.stages import FRONT
 from trainables.data.pictures import Pictures
 from trainables.sam.segment_anything_import import SamPredictor
 from trainables.sam.standalone import load_subnet

@@ -12,12 +12,13 @@ from faults import files, processes
 from faults.outcome import Outcome, table
 from faults.study import BrokenError, check
 
+from automl.sam.config import PACKAGED_DATA
 from search_spaces import InputError
 from trainables.data.pictures import Pictures
 from trainables.data.prepare import copy_prepared
 from trainables.data.storage import Location
 
-NUCLEI = Path(__file__).parent.parent / "automl" / "assets" / "nuclei"
+NUCLEI = PACKAGED_DATA["nuclei"]
 
 
 def test_the_processes_of_a_session_are_found_and_ended() -> None:

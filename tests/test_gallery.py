@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from tiny import SPACE
 
-from automl.gallery import SCHEMA, SIDE, _outline, draw_gallery
 from automl.ledger import read_rows, write_rows
+from automl.sam.gallery import SCHEMA, SIDE, _outline, draw_gallery
 from trainables.data.pictures import Pictures
 from trainables.sam.evaluation import EvaluationSet
 

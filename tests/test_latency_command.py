@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import automl.latency
+import automl.sam.latency
 from automl.asked import QUICK_START
 from automl.cli import main
 from automl.commands import PROJECT
-from automl.config import load_config
 from automl.output import claim_output
-from automl.workspace import Workspace
+from automl.sam.config import load_config
+from automl.sam.workspace import Workspace
 from search_spaces import Subnet
 from trainables.latency_table import LatencyTable
 
@@ -23,8 +23,8 @@ from trainables.latency_table import LatencyTable
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command with fewer rounds."""
     for name in ("measure_table", "check_table"):
-        short = functools.partial(getattr(automl.latency, name), rounds=2)
-        monkeypatch.setattr(automl.latency, name, short)
+        short = functools.partial(getattr(automl.sam.latency, name), rounds=2)
+        monkeypatch.setattr(automl.sam.latency, name, short)
 
 
 @pytest.mark.usefixtures("brief")

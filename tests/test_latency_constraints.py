@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from automl.config import check_config
-from automl.reach import check_reachable
-from automl.searchers.proposals import SubnetProposals
-from automl.workspace import Workspace
+from automl.sam.config import check_config
+from automl.sam.proposals import SubnetProposals
+from automl.sam.reach import check_reachable
+from automl.sam.workspace import Workspace
 from search_spaces import InputError, Subnet
 from trainables.latency import measure_table
 from trainables.latency_memory import with_memory

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.config import PACKAGED_DATA, StudyConfig
+from automl.sam.config import PACKAGED_DATA, StudyConfig
 from search_spaces import Subnet
 from trainables.data.pictures import Pictures
 from trainables.data.table import decode_masks

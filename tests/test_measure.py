@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny import tiny_sam
 
-from automl.config import check_config
-from automl.measure import measure_parent, prioritise, prioritise_steps
-from automl.workspace import Workspace
+from automl.sam.config import check_config
+from automl.sam.measure import measure_parent, prioritise, prioritise_steps
+from automl.sam.workspace import Workspace
 from search_spaces import InputError
 from search_spaces.drop_probabilities import drop_probabilities
 from trainables.sam.models import save_state_dict

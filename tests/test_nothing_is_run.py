@@ -16,9 +16,9 @@ from test_channel_pruning_data import write_cifar10
 
 from automl.cli import main
 from automl.commands import PROJECT
-from automl.config import StudyConfig, check_config, load_config
 from automl.output import claim_output, read_config
-from automl.workspace import Workspace
+from automl.sam.config import StudyConfig, check_config, load_config
+from automl.sam.workspace import Workspace
 from search_spaces import InputError
 from trainables.channel_pruning.data.pickled_table import read_table
 from trainables.channel_pruning.data.reading import read_images

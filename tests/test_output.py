@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from automl.config import check_config
 from automl.output import claim_output, held_output, release_output
+from automl.sam.config import check_config
+from automl.sam.workspace import Workspace
 from automl.study_log import LOG
-from automl.workspace import Workspace
 from search_spaces import InputError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from automl.config import check_config
+from automl.sam.config import check_config
 from automl.output import held_output
-from automl.workspace import Workspace
+from automl.sam.workspace import Workspace
 with held_output(Workspace(check_config({}, "here"), Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)

@@ -14,9 +14,9 @@ from tiny import write_label_maps
 
 from automl.base_config import ResourcesConfig
 from automl.cli import main
-from automl.config import PACKAGED_DATA, load_config
-from automl.preparing import ray_mapper
-from automl.study import Study
+from automl.sam.config import PACKAGED_DATA, load_config
+from automl.sam.preparing import ray_mapper
+from automl.sam.study import Study
 from search_spaces import InputError
 from trainables.data.chunks import Chunk, read_chunk
 from trainables.data.pictures import Pictures

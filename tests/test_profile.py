@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from automl.cli import main
-from automl.config import check_config, load_config
-from automl.inputs import check_inputs
 from automl.output import claim_output
-from automl.reach import check_reachable, reachable
-from automl.workspace import Workspace
+from automl.sam.config import check_config, load_config
+from automl.sam.inputs import check_inputs
+from automl.sam.reach import check_reachable, reachable
+from automl.sam.workspace import Workspace
 from search_spaces import InputError, Subnet
 from trainables.costs import latency_ms
 from trainables.sam.layer_worth import LayerWorth

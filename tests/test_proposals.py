@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from tiny import HEADED_CONFIG, HEADED_SPACE, SPACE, tiny_sam
 
+from automl.sam.proposals import SubnetProposals
 from automl.searchers.hyperopt import hyperopt_search
-from automl.searchers.proposals import SubnetProposals
 from automl.searchers.protocol import MakeSearcher, Problem, Values
 from automl.searchers.random import RandomSearch
 from automl.searchers.registry import SEARCHERS, find_searcher

@@ -4,8 +4,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from automl.config import StudyConfig
-from automl.report import report_page
+from automl.sam.config import StudyConfig
+from automl.sam.report import report_page
 
 PARENT: dict[str, Any] = {
     "layers": [0, 1],

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from automl.config import check_config
 from automl.ledger import Ledger, Row
-from automl.search import front_rows, search_state, stopping_metrics
-from automl.stages import named_subnets
-from automl.subnet_trial import rivals_of
-from automl.workspace import Workspace
+from automl.sam.config import check_config
+from automl.sam.search import front_rows, search_state, stopping_metrics
+from automl.sam.stages import named_subnets
+from automl.sam.subnet_trial import rivals_of
+from automl.sam.workspace import Workspace
 
 
 def row(subnet: str, macs: int, *mious: float, **values: Any) -> Row:

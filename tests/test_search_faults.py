@@ -13,16 +13,16 @@ import torch
 from ray import tune
 from tiny import tiny_sam
 
-from automl import designs
 from automl.cluster import connect
-from automl.config import check_config
 from automl.halving import Budget
 from automl.ledger import Row
-from automl.measure import prioritise
-from automl.search import front_rows, search_state, search_subnets
+from automl.sam import designs
+from automl.sam.config import check_config
+from automl.sam.measure import prioritise
+from automl.sam.search import front_rows, search_state, search_subnets
+from automl.sam.workspace import Workspace
 from automl.study_log import LOG
 from automl.trials import SearchFailedError
-from automl.workspace import Workspace
 from search_spaces import InputError
 from trainables.sam.models import save_state_dict
 from trainables.supernet import WEIGHTS

@@ -9,7 +9,7 @@ import pytest
 from test_proposals import costs, evaluate, proposals, quality
 from tiny import HEADED_SPACE, SPACE
 
-from automl.config import load_config
+from automl.sam.config import load_config
 from automl.searchers.protocol import Problem, Values
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces import InputError, Subnet, SubnetSpace

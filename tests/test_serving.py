@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny import CONFIG, random_subnets, synthetic_picture, tiny_sam
 
-from automl import logged_model, serving
+from automl.sam import logged_model, serving
 from trainables.sam.segment_anything_import import SamPredictor
 from trainables.sam.standalone import extract, load_subnet, save_subnet
 

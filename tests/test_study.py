@@ -20,9 +20,9 @@ from mlflow import MlflowClient
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from automl.config import load_config
-from automl.stages import STAGES, stage_costs
-from automl.study import Study
+from automl.sam.config import load_config
+from automl.sam.stages import STAGES, stage_costs
+from automl.sam.study import Study
 from search_spaces import InputError, Subnet
 from trainables.data.pictures import Pictures
 from trainables.sam.segment_anything_import import SamAutomaticMaskGenerator, SamPredictor

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from automl.tables import designs_table, front_table, profile_table, reach_table
+from automl.sam.tables import designs_table, front_table, profile_table, reach_table
 
 PARENT: dict[str, Any] = {
     "subnet": "parent",

@@ -3,9 +3,9 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from automl.config import StudyConfig
 from automl.runs import tracking_uri
-from automl.tracking import Tracking
+from automl.sam.config import StudyConfig
+from automl.sam.tracking import Tracking
 from search_spaces.design import DesignSpace
 
 

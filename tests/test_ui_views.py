@@ -17,9 +17,9 @@ from tiny import CONFIG, SPACE, tiny_sam
 
 from automl.charts import as_png, front_chart
 from automl.commands import where_to_look
-from automl.config import StudyConfig
-from automl.study import Study
-from automl.tracking import Tracking
+from automl.sam.config import StudyConfig
+from automl.sam.study import Study
+from automl.sam.tracking import Tracking
 from automl.views import PREFIX, link
 from trainables.sam.standalone import extract, save_subnet
 

@@ -17,8 +17,8 @@ from faults.study import BrokenError, SmallStudy, check
 
 from automl.failures import disk_full
 from automl.ledger import Ledger, read_rows, write_rows
-from automl.report import write_report
-from automl.workspace import Workspace
+from automl.sam.report import write_report
+from automl.sam.workspace import Workspace
 from search_spaces.errors import InputError
 from trainables.data.pictures import Pictures
 from trainables.supernet import make_optimiser, save_checkpoint, sound_checkpoint

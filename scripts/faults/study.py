@@ -17,11 +17,11 @@ from typing import Any
 from faults import processes
 from faults.model import PASSES
 
-from automl.config import load_config
 from automl.ledger import read_rows, row_identity
-from automl.search import front_rows
+from automl.sam.config import load_config
+from automl.sam.search import front_rows
+from automl.sam.workspace import Workspace
 from automl.study_log import LOG
-from automl.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("study.yaml")

@@ -14,7 +14,7 @@ from automl.config_reading import (
     whole_function,
     whole_path,
 )
-from automl.design_checks import check_designs, check_scores
+from automl.sam.design_checks import check_designs, check_scores
 from automl.searchers.registry import SEARCHERS, find_searcher
 from search_spaces.addresses import shown
 from search_spaces.design import DesignSpace

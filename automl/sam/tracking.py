@@ -12,14 +12,14 @@ from typing import Any
 from PIL import Image
 
 from automl import views
-from automl.config import StudyConfig
 from automl.design_log import DesignLog
 from automl.ledger import Row
-from automl.logged_model import log_model
-from automl.notes import study_note, subnet_note
 from automl.pareto import hypervolume_history
 from automl.runs import DECIMALS, is_running
-from automl.subnet_figures import DIGITS, SHAPE, front_frame, metric_name, subnet_metrics
+from automl.sam.config import StudyConfig
+from automl.sam.logged_model import log_model
+from automl.sam.notes import study_note, subnet_note
+from automl.sam.subnet_figures import DIGITS, SHAPE, front_frame, metric_name, subnet_metrics
 from search_spaces.addresses import shown
 from search_spaces.subnet import Subnet
 

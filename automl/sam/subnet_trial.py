@@ -7,8 +7,8 @@ import numpy as np
 from ray import tune
 
 from automl.ledger import Row, evaluated_whole, read_rows
-from automl.measure import load_weights
-from automl.workspace import Workspace
+from automl.sam.measure import load_weights
+from automl.sam.workspace import Workspace
 from search_spaces.subnet import Subnet
 from trainables.early_stopping import Rival
 from trainables.sam.evaluator import Evaluator

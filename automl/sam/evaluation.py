@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from automl import stages
-from automl.measure import load_weights
 from automl.progress import track
-from automl.workspace import Workspace
+from automl.sam import stages
+from automl.sam.measure import load_weights
+from automl.sam.workspace import Workspace
 from search_spaces.addresses import shown
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet

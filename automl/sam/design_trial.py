@@ -13,8 +13,9 @@ import pyarrow as pa
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.halving import Budget
-from automl.search import front_rows, search_state, search_subnets
-from automl.train import train_design
+from automl.sam.search import front_rows, search_state, search_subnets
+from automl.sam.train import train_design
+from automl.sam.workspace import Workspace
 from automl.trial_reports import (
     SearchReports,
     failed_record,
@@ -22,7 +23,6 @@ from automl.trial_reports import (
     report_record,
 )
 from automl.trials import SearchFailedError
-from automl.workspace import Workspace
 from search_spaces.design import Design
 
 DESIGNS = pa.schema(

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from automl.config import PACKAGED_DATA, StudyConfig
-from automl.reach import check_reachable
-from automl.workspace import Workspace
+from automl.sam.config import PACKAGED_DATA, StudyConfig
+from automl.sam.reach import check_reachable
+from automl.sam.workspace import Workspace
 from search_spaces.errors import InputError
 from trainables.data.pictures import Pictures
 from trainables.data.prepare import is_prepared

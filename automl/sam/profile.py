@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from automl.progress import track
-from automl.reach import design_count, equal_worth, reachable, within
-from automl.workspace import Workspace
+from automl.sam.reach import design_count, equal_worth, reachable, within
+from automl.sam.workspace import Workspace
 from search_spaces.constraints import Constraint
 from trainables.footprint import measure_footprint
 from trainables.sam.models import load_sam

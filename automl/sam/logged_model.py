@@ -11,8 +11,8 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
 import search_spaces
 import trainables
-from automl import serving
 from automl.runs import Runs, quoted
+from automl.sam import serving
 
 REQUIREMENTS = (
     "torch",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from automl.amounts import format_amount
-from automl.workspace import Workspace
+from automl.sam.workspace import Workspace
 from search_spaces.constraints import Constraint
 from search_spaces.design import probability_name
 from search_spaces.errors import InputError

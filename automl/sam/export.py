@@ -12,7 +12,7 @@ from rich.console import Console
 from automl.files import write_json
 from automl.ledger import write_rows
 from automl.progress import track
-from automl.workspace import Workspace
+from automl.sam.workspace import Workspace
 from search_spaces.errors import InputError
 from trainables.data.pictures import Picture
 from trainables.sam.export import export_programs, write_onnx, write_torch

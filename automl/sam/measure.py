@@ -8,9 +8,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from automl.gallery import draw_gallery
 from automl.ledger import Row
-from automl.workspace import Workspace
+from automl.sam.gallery import draw_gallery
+from automl.sam.workspace import Workspace
 from search_spaces.subnet import Subnet
 from trainables.sam.layer_worth import layer_worth
 from trainables.sam.models import read_state_dict

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from automl.base_config import ResourcesConfig
 from automl.cluster import join
-from automl.config import StudyConfig
-from automl.inputs import data_source
 from automl.progress import StageProgress, StudyProgress
+from automl.sam.config import StudyConfig
+from automl.sam.inputs import data_source
 from trainables.data.chunks import Chunk, ChunkResult, Mapper
 from trainables.data.prepare import copy_prepared, is_prepared, prepare
 from trainables.data.reader import ReadOptions

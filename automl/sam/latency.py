@@ -12,8 +12,8 @@ from automl.files import write_json
 from automl.ledger import read_rows
 from automl.output import claim_output
 from automl.progress import track
-from automl.reach import check_reachable, equal_worth
-from automl.workspace import Workspace
+from automl.sam.reach import check_reachable, equal_worth
+from automl.sam.workspace import Workspace
 from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
 from trainables.latency import Track, measure_table

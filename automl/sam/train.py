@@ -8,7 +8,7 @@ import ray.train
 from ray.train.torch import get_device
 
 from automl.base_train import last_checkpoint, report_step, run_training
-from automl.workspace import Workspace
+from automl.sam.workspace import Workspace
 from search_spaces.design import Design
 from trainables.supernet import train_supernet
 

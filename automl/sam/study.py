@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl import measure, stages
 from automl.base_study import UNLOGGED, BaseStudy
-from automl.best import best_subnet
-from automl.config import StudyConfig, check_config
-from automl.evaluation import check_split, evaluate, find_model
-from automl.inputs import check_inputs, data_source
-from automl.latency import measure_latency
 from automl.ledger import Row, read_rows
-from automl.profile import profile
-from automl.report import write_report
-from automl.tables import front_table
-from automl.tracking import Tracking
-from automl.workspace import Workspace
+from automl.sam import measure, stages
+from automl.sam.best import best_subnet
+from automl.sam.config import StudyConfig, check_config
+from automl.sam.evaluation import check_split, evaluate, find_model
+from automl.sam.inputs import check_inputs, data_source
+from automl.sam.latency import measure_latency
+from automl.sam.profile import profile
+from automl.sam.report import write_report
+from automl.sam.tables import front_table
+from automl.sam.tracking import Tracking
+from automl.sam.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
 from search_spaces.subnet import Subnet
@@ -96,11 +96,11 @@ class Study(BaseStudy[StudyConfig, Workspace]):
         return self.result()
 
     def check_inputs(self, todo: Sequence[str]) -> None:
-        """Refuse what can't work before anything is written; see `automl.inputs.check_inputs`."""
+        """Refuse what can't work before anything is written; see `inputs.check_inputs`."""
         check_inputs(self.workspace, todo)
 
     def stage_costs(self) -> dict[str, float]:
-        """What each stage costs, roughly; see `automl.stages.stage_costs`."""
+        """What each stage costs, roughly; see `automl.sam.stages.stage_costs`."""
         return stages.stage_costs(self.workspace)
 
     def result(self) -> StudyResult:
@@ -142,14 +142,14 @@ class Study(BaseStudy[StudyConfig, Workspace]):
         ]
 
     def profile(self) -> dict[str, Any]:
-        """Sizes, speed and memory of subnets, and what is in reach; see `automl.profile.profile`.
+        """Sizes, speed and memory of subnets, and what is in reach; see `profile.profile`.
 
         Needs no data, and writes nothing.
         """
         return profile(self.workspace, self._console)
 
     def latency(self, threads: int | None = None) -> dict[str, Any]:
-        """Measure a latency table here, and write it; see `automl.latency.measure_latency`.
+        """Measure a latency table here, and write it; see `automl.sam.latency.measure_latency`.
 
         Needs neither data nor weights.
 
@@ -169,7 +169,7 @@ class Study(BaseStudy[StudyConfig, Workspace]):
         max_objects: int | None = None,
         min_area: int | None = None,
     ) -> dict[str, Any]:
-        """Measure the parent, or another model, on a split; see `automl.evaluation.evaluate`.
+        """Measure the parent, or another model, on a split; see `automl.sam.evaluation.evaluate`.
 
         A data set that is prepared is read where it is; another is prepared first.
 

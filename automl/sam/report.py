@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from automl.charts import front_explorer, hypervolume_chart, importance_chart, latency_chart
-from automl.config import StudyConfig
 from automl.files import write_text
 from automl.halving import best_first
 from automl.ledger import Row, evaluated_whole, has_fewer_heads, heads_share, mlp_share, read_rows
 from automl.pages import render_page
 from automl.runs import tracking_uri
-from automl.workspace import Workspace
+from automl.sam.config import StudyConfig
+from automl.sam.workspace import Workspace
 from search_spaces.addresses import shown
 from trainables.sam.objective import quality, quality_name
 

@@ -15,13 +15,13 @@ from ray import tune
 
 from automl.ledger import Ledger, Row, evaluated_whole
 from automl.pareto import front_of, hypervolume, objectives
-from automl.searchers.proposals import FAILED, SubnetProposals
+from automl.sam.proposals import FAILED, SubnetProposals
+from automl.sam.subnet_trial import SubnetTrial
+from automl.sam.workspace import Workspace
 from automl.searchers.registry import find_searcher
 from automl.study_log import log_line
-from automl.subnet_trial import SubnetTrial
 from automl.trial_reports import SearchState
 from automl.trials import RETRIES, Recorder, run_trials
-from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.subnet import Subnet
 from trainables.early_stopping import rung_correlations

@@ -7,29 +7,29 @@ from typing import Any
 
 import pyarrow as pa
 
-from automl import measure
 from automl.base_study import Stages, is_done
 from automl.charts import as_png, front_chart, hypervolume_chart
 from automl.cluster import run_task
 from automl.delivery import Delivery
 from automl.design_log import log_trial
-from automl.design_trial import DESIGNS
 from automl.designed_stages import LEDGER, join_ledger, keep_checkpoint, room_for_designs
-from automl.designs import refine_design, search_designs, searched_rungs, study_rungs
 from automl.files import write_json
 from automl.finishing import finish_study
-from automl.gallery import SCHEMA as GALLERY
 from automl.halving import best_records
 from automl.ledger import SCHEMA, Row, read_rows, write_rows
 from automl.output import release_output
-from automl.preparing import bring_data
 from automl.progress import StageProgress
-from automl.reach import check_reachable
-from automl.report import write_report
-from automl.search import balanced, front_hypervolume, front_rows, stopping_metrics
-from automl.tracking import Tracking
+from automl.sam import measure
+from automl.sam.design_trial import DESIGNS
+from automl.sam.designs import refine_design, search_designs, searched_rungs, study_rungs
+from automl.sam.gallery import SCHEMA as GALLERY
+from automl.sam.preparing import bring_data
+from automl.sam.reach import check_reachable
+from automl.sam.report import write_report
+from automl.sam.search import balanced, front_hypervolume, front_rows, stopping_metrics
+from automl.sam.tracking import Tracking
+from automl.sam.workspace import Workspace
 from automl.trial_reports import trial_note, trial_share
-from automl.workspace import Workspace
 from search_spaces.design import Design
 from search_spaces.errors import InputError
 from trainables.data.storage import Location

@@ -12,11 +12,11 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.hyperopt import HyperOptSearch
 
-from automl.config import StudyConfig
-from automl.design_trial import score_design
 from automl.halving import Budget, Rung, best_records, halving_rungs
 from automl.outer_search import proposals_of, run_designs
-from automl.workspace import Workspace
+from automl.sam.config import StudyConfig
+from automl.sam.design_trial import score_design
+from automl.sam.workspace import Workspace
 from search_spaces.design import Design
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 
 from automl.base_workspace import BaseWorkspace
-from automl.config import StudyConfig
 from automl.ledger import read_rows, write_rows
+from automl.sam.config import StudyConfig
 from search_spaces.constraints import Constraint, parse_constraints
 from search_spaces.design import Design
 from search_spaces.errors import InputError
