@@ -1,17 +1,14 @@
-"""Fronts and their hypervolume: encoder MACs saved against mIoU, both maximised."""
+"""Fronts and their hypervolume: MACs saved against quality, both maximised."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from automl.ledger import Row, evaluated_whole
-from trainables.sam.objective import quality
-
 T = TypeVar("T")
 
 
-def objectives(encoder_macs: float, miou: float, parent_macs: float) -> tuple[float, float]:
-    """A subnet's two objectives: the share of the parent's MACs that it saves, and its mIoU."""
-    return 1.0 - encoder_macs / parent_macs, miou
+def objectives(macs: float, quality: float, parent_macs: float) -> tuple[float, float]:
+    """The two objectives: the share of the parent's MACs that a model saves, and how good it is."""
+    return 1.0 - macs / parent_macs, quality
 
 
 def front_of(items: Sequence[T], points: Sequence[tuple[float, float]]) -> list[T]:
@@ -38,21 +35,6 @@ def hypervolume(points: Sequence[tuple[float, float]]) -> float:
             area += saved * (miou - height)
             height = miou
     return area
-
-
-def hypervolume_history(rows: Iterable[Row], parent_macs: float) -> list[float]:
-    """The hypervolume after each evaluation; one that was stopped or failed adds nothing.
-
-    Args:
-        rows: of the ledger on val, in the order in which they were made.
-        parent_macs: the parent's.
-    """
-    return growing_hypervolume(
-        objectives(row["encoder_macs"], quality(row, "val"), parent_macs)
-        if evaluated_whole([row])
-        else None
-        for row in rows
-    )
 
 
 def growing_hypervolume(points: Iterable[tuple[float, float] | None]) -> list[float]:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from search_setup import searchable
 
-from automl.ledger import Row, read_rows, row_identity
+from automl.ledger import Row, read_rows
+from automl.sam.ledger import row_identity
 
 ALIKE = ("latency_ms", "seconds")  # measured times differ from run to run
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from scaling import made_up, simulated
 
 from automl.ledger import Ledger, Row, read_rows, write_rows
+from automl.sam.ledger import SCHEMA, SUBNETS
 from automl.sam.proposals import RUNGS, SubnetProposals
 from automl.sam.search import search_state
 from automl.sam.subnet_trial import rivals_of
@@ -58,8 +59,8 @@ def costs_at(
     """Of the last `each` rows, the mean."""
     before, new = rows[:-each], rows[-each:]
     part = workspace.root / f"{len(before)}.parquet"
-    write_rows(before, part)
-    ledger = Ledger(part)
+    write_rows(before, part, SCHEMA)
+    ledger = Ledger(part, SUBNETS)
     tracking = Tracking(workspace.config, workspace.root)
     reached = {"hypervolume": 0.5, "front_size": 3.0}
     tracking.log_search("made@1", [(1, reached)])

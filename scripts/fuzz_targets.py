@@ -23,9 +23,10 @@ from safetensors.torch import save
 
 from automl.config_reading import config_keys, read_values
 from automl.families import study_class
-from automl.ledger import SCHEMA as LEDGER
 from automl.ledger import Ledger, write_rows
 from automl.sam.config import StudyConfig, load_config
+from automl.sam.ledger import SCHEMA as LEDGER
+from automl.sam.ledger import SUBNETS
 from search_spaces import InputError, SubnetSpace
 from search_spaces.conv_plan import default_plan
 from search_spaces.conv_shape import ConvShape
@@ -299,10 +300,12 @@ def ledgers(folder: Path) -> Target:
     row = {**empty, "subnet": "aa", "design": "bb", "weights": "bb@8", "split": "val"}
     row |= {"pictures": 4, "layers": [0, 1], "mlp_widths": [8, 8], "miou_val": 0.5}
     path = folder / "sound.parquet"
-    write_rows([row, {**row, "subnet": "cc"}], path)
+    write_rows([row, {**row, "subnet": "cc"}], path, LEDGER)
     sound = path.read_bytes()
     tables = changed([row, {**row, "subnet": "cc"}]).map(any_table)
-    check = in_file(folder / "part.parquet", lambda file: Ledger(file, lambda text: None).rows())
+    check = in_file(
+        folder / "part.parquet", lambda file: Ledger(file, SUBNETS, lambda text: None).rows()
+    )
     return Target(st.one_of(damaged((sound,)), tables), check, sound)
 
 

@@ -7,17 +7,15 @@ import pytest
 from PIL import Image
 from test_report import EVALUATED, FRONT, IMPORTANCE, PARENT
 
-from automl.charts import (
-    Chart,
-    as_png,
-    as_svg,
+from automl.charts import Chart, as_png, as_svg
+from automl.pareto import objectives
+from automl.sam.charts import (
     front_chart,
     front_explorer,
     hypervolume_chart,
     importance_chart,
     latency_chart,
 )
-from automl.pareto import objectives
 
 PREDICTED = [{**row, "latency_predicted_ms": 2.5 + i} for i, row in enumerate(EVALUATED)]
 CHARTS = {

@@ -49,6 +49,7 @@ from automl.sam import logged_model, serving
 from automl.sam.config import PACKAGED_DATA, load_config
 from automl.sam.design_trial import DESIGNS
 from automl.sam.gallery import SCHEMA as GALLERY
+from automl.sam.ledger import SCHEMA as LEDGER
 from automl.sam.stages import FRONT
 from automl.sam.workspace import Workspace
 from automl.searchers.protocol import Problem, Values
@@ -108,7 +109,7 @@ def finish(workspace: Workspace, standalone: Path) -> None:
         rows.append({**row, **subnet.to_dict(), **costs})
         shutil.copytree(standalone, root / "subnets" / subnet.key)
     shutil.copytree(standalone, root / "subnets" / "KEY")
-    write_rows(rows, root / "evaluations.parquet")
+    write_rows(rows, root / "evaluations.parquet", LEDGER)
     write_rows([], root / "gallery.parquet", GALLERY)
     write_rows(rows, root / "front.parquet", FRONT)
     (root / "report.html").write_text("done")

@@ -11,6 +11,7 @@ import pytest
 from automl.failures import disk_full, reason
 from automl.files import copy_whole, write_json
 from automl.ledger import Ledger, read_rows
+from automl.sam.ledger import SUBNETS
 from automl.study_log import LOG, log_line
 
 UNSHARE = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
@@ -61,7 +62,7 @@ def test_one_line_says_that_the_disk_is_full_and_the_same_command_goes_on(tmp_pa
 
 @needs_full
 def test_a_row_that_found_no_room_leaves_those_before_it(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "part.parquet")
+    ledger = Ledger(tmp_path / "part.parquet", SUBNETS)
     row = {"subnet": "a", "design": "d", "weights": "d@1", "split": "val", "pictures": 3}
     ledger.record(row)
     there = read_rows(ledger.path)
@@ -69,7 +70,7 @@ def test_a_row_that_found_no_room_leaves_those_before_it(tmp_path: Path) -> None
     with pytest.raises(OSError) as caught:
         ledger.record({**row, "subnet": "b"})
     assert disk_full(caught.value, tmp_path) is not None
-    again = Ledger(ledger.path)
+    again = Ledger(ledger.path, SUBNETS)
     assert again.rows() == there
     again.record({**row, "subnet": "b"})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part.before", "part.parquet"]

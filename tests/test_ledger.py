@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from automl.ledger import SCHEMA, DamagedError, Ledger, read_rows, write_rows
+from automl.ledger import DamagedError, Ledger, read_rows, write_rows
+from automl.sam.ledger import SCHEMA, SUBNETS
 from search_spaces import InputError
 
 
@@ -20,10 +21,10 @@ def row(subnet: str, **values: Any) -> dict[str, Any]:
 
 def test_what_was_recorded_is_there_for_the_next_reader(tmp_path: Path) -> None:
     path = tmp_path / "parts" / "d@3.parquet"
-    ledger = Ledger(path)
+    ledger = Ledger(path, SUBNETS)
     ledger.record(row("a", miou_val=0.5))
     ledger.record(row("b", miou_val=0.25))
-    again = Ledger(path)
+    again = Ledger(path, SUBNETS)
     assert [r["subnet"] for r in again.rows()] == ["a", "b"]
     found = again.find("b", "val")
     assert found is not None
@@ -32,21 +33,21 @@ def test_what_was_recorded_is_there_for_the_next_reader(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_is_recorded_once(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "part.parquet")
+    ledger = Ledger(tmp_path / "part.parquet", SUBNETS)
     ledger.record(row("a", miou_val=0.5))
     with pytest.raises(ValueError, match="evaluated twice"):
         ledger.record(row("a", miou_val=0.6))
     ledger.record(row("a", split="test"))
     ledger.record(row("a", pictures=16))
     ledger.record(row("a", weights="d@9"))
-    assert len(Ledger(ledger.path)) == 4
+    assert len(Ledger(ledger.path, SUBNETS)) == 4
 
 
 def test_nothing_half_written_is_left_or_read(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "part.parquet")
+    ledger = Ledger(tmp_path / "part.parquet", SUBNETS)
     ledger.record(row("a"))
     (tmp_path / ".part.parquet.part").write_bytes(b"cut off")
-    assert len(Ledger(ledger.path)) == 1
+    assert len(Ledger(ledger.path, SUBNETS)) == 1
     assert read_rows(tmp_path / "missing.parquet") == []
 
 
@@ -70,34 +71,34 @@ def truncate(path: Path) -> None:
 def test_where_a_part_is_damaged_the_one_before_it_is_taken_and_said(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    ledger = Ledger(tmp_path / "part.parquet")
+    ledger = Ledger(tmp_path / "part.parquet", SUBNETS)
     for subnet in "abc":
         ledger.record(row(subnet, miou_val=0.5, object_ious=[0.5] * 4000))
     damage(ledger.path)
     said: list[str] = []
-    again = Ledger(ledger.path, said.append)
+    again = Ledger(ledger.path, SUBNETS, said.append)
     assert [r["subnet"] for r in again.rows()] == ["a", "b"]
     (line,) = said
     assert "part.parquet is damaged" in line
     assert "goes on from the 2 rows before it" in line
     again.record(row("c"))
-    assert [r["subnet"] for r in Ledger(ledger.path).rows()] == ["a", "b", "c"]
+    assert [r["subnet"] for r in Ledger(ledger.path, SUBNETS).rows()] == ["a", "b", "c"]
 
 
 def test_where_nothing_good_is_left_it_is_an_error(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "part.parquet")
+    ledger = Ledger(tmp_path / "part.parquet", SUBNETS)
     for subnet in "ab":
         ledger.record(row(subnet))
     for path in tmp_path.iterdir():
         truncate(path)
     with pytest.raises(InputError, match=r"part\.before is damaged"):
-        Ledger(ledger.path)
+        Ledger(ledger.path, SUBNETS)
 
 
 def test_a_bit_anywhere_in_the_data_is_found(tmp_path: Path) -> None:
     path, rng = tmp_path / "part.parquet", random.Random(0)
     values = [row(str(i), object_ious=[rng.random() for _ in range(500)]) for i in range(20)]
-    write_rows(values, path)
+    write_rows(values, path, SCHEMA)
     whole = path.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for place in [rng.uniform(0.01, 0.8) for _ in range(40)]:
@@ -119,12 +120,12 @@ def test_a_bit_anywhere_in_the_data_is_found(tmp_path: Path) -> None:
 
 def test_a_part_can_be_read_while_it_is_written_anew(tmp_path: Path) -> None:
     path, ended = tmp_path / "part.parquet", threading.Event()
-    write_rows([row("a")], path)
+    write_rows([row("a")], path, SCHEMA)
 
     def write() -> None:
         for count in itertools.cycle(range(1, 60)):
             names = (str(i) * (1 + count % 7) for i in range(count))
-            write_rows([row(name, object_ious=[0.5] * 400) for name in names], path)
+            write_rows([row(name, object_ious=[0.5] * 400) for name in names], path, SCHEMA)
             if ended.is_set():
                 return
 

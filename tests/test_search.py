@@ -8,7 +8,9 @@ import pytest
 
 from automl.ledger import Ledger, Row
 from automl.sam.config import check_config
-from automl.sam.search import front_rows, search_state, stopping_metrics
+from automl.sam.front import front_rows
+from automl.sam.ledger import SUBNETS
+from automl.sam.search import search_state, stopping_metrics
 from automl.sam.stages import named_subnets
 from automl.sam.subnet_trial import rivals_of
 from automl.sam.workspace import Workspace
@@ -39,11 +41,11 @@ ROWS = [
 
 
 def test_rivals_are_those_that_were_evaluated_whole(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "part.parquet")
+    ledger = Ledger(tmp_path / "part.parquet", SUBNETS)
     assert rivals_of([]) == []
     for each in ROWS:
         ledger.record(each)
-    rivals = rivals_of(Ledger(ledger.path).rows())
+    rivals = rivals_of(Ledger(ledger.path, SUBNETS).rows())
     assert [rival.encoder_macs for rival in rivals] == [30, 20, 10]
     assert rivals[0].object_ious.dtype == np.float32
     assert rivals[0].object_ious.tolist() == np.float32([0.8] * 8).tolist()

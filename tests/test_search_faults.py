@@ -18,8 +18,9 @@ from automl.halving import Budget
 from automl.ledger import Row
 from automl.sam import designs
 from automl.sam.config import check_config
+from automl.sam.front import front_rows
 from automl.sam.measure import prioritise
-from automl.sam.search import front_rows, search_state, search_subnets
+from automl.sam.search import search_state, search_subnets
 from automl.sam.workspace import Workspace
 from automl.study_log import LOG
 from automl.trials import SearchFailedError

@@ -15,8 +15,9 @@ from mlflow_server import free_port, mlflow_server
 from test_report import FRONT, PARENT
 from tiny import CONFIG, SPACE, tiny_sam
 
-from automl.charts import as_png, front_chart
+from automl.charts import as_png
 from automl.commands import where_to_look
+from automl.sam.charts import front_chart
 from automl.sam.config import StudyConfig
 from automl.sam.study import Study
 from automl.sam.tracking import Tracking

@@ -137,7 +137,7 @@ def search_budgets(
     """
     weights, study = weights_key(design, steps), workspace.config
     parent_macs, say = workspace.parent_macs, partial(log_line, workspace.root)
-    ledger = Ledger(workspace.ledger_part(weights), say, NETWORKS)
+    ledger = Ledger(workspace.ledger_part(weights), NETWORKS, say)
     identity = {
         "design": design.key,
         "weights": weights,

@@ -124,7 +124,7 @@ def search_plans(
         InputError: the cluster has no room, or no plan suits the convolution.
     """
     config, say = workspace.config, partial(log_line, workspace.root)
-    ledger = Ledger(workspace.ledger_part(layer), say, PLANS)
+    ledger = Ledger(workspace.ledger_part(layer), PLANS, say)
 
     def rows() -> list[Row]:
         return [row for row in ledger.rows() if row["device"] == site.device]

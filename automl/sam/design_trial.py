@@ -13,7 +13,8 @@ import pyarrow as pa
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from automl.halving import Budget
-from automl.sam.search import front_rows, search_state, search_subnets
+from automl.sam.front import front_rows
+from automl.sam.search import search_state, search_subnets
 from automl.sam.train import train_design
 from automl.sam.workspace import Workspace
 from automl.trial_reports import (

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from automl.ledger import Row, has_fewer_heads
+from automl.ledger import Row
+from automl.sam.ledger import has_fewer_heads
 
 GLOSSARY = """\
 - `best_hypervolume_so_far`: of any supernet of the study, over the subnets evaluated; its curve is

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from automl.charts import front_explorer, hypervolume_chart, importance_chart, latency_chart
 from automl.files import write_text
 from automl.halving import best_first
-from automl.ledger import Row, evaluated_whole, has_fewer_heads, heads_share, mlp_share, read_rows
+from automl.ledger import Row, evaluated_whole, read_rows
 from automl.pages import render_page
 from automl.runs import tracking_uri
+from automl.sam.charts import front_explorer, hypervolume_chart, importance_chart, latency_chart
 from automl.sam.config import StudyConfig
+from automl.sam.ledger import has_fewer_heads, heads_share, mlp_share
 from automl.sam.workspace import Workspace
 from search_spaces.addresses import shown
 from trainables.sam.objective import quality, quality_name

@@ -14,7 +14,8 @@ from typing import Any
 from ray import tune
 
 from automl.ledger import Ledger, Row, evaluated_whole
-from automl.pareto import front_of, hypervolume, objectives
+from automl.sam.front import front_hypervolume, front_rows
+from automl.sam.ledger import SUBNETS
 from automl.sam.proposals import FAILED, SubnetProposals
 from automl.sam.subnet_trial import SubnetTrial
 from automl.sam.workspace import Workspace
@@ -25,7 +26,6 @@ from automl.trials import RETRIES, Recorder, run_trials
 from search_spaces.design import Design
 from search_spaces.subnet import Subnet
 from trainables.early_stopping import rung_correlations
-from trainables.sam.objective import quality
 from trainables.supernet import WEIGHTS
 
 
@@ -59,7 +59,7 @@ def search_subnets(
     """
     identity = {"design": design.key, "weights": f"{design.key}@{steps}"}
     say = partial(log_line, workspace.root)
-    ledger = Ledger(workspace.ledger_part(identity["weights"]), say)
+    ledger = Ledger(workspace.ledger_part(identity["weights"]), SUBNETS, say)
 
     def known(subnet: Subnet) -> float | None:
         row = ledger.find(subnet.key, "val")
@@ -132,24 +132,3 @@ def stopping_metrics(rows: list[Row]) -> dict[str, float]:
     *correlations, _ = rung_correlations([row["rung_mious"] for row in whole])
     named = {f"rank_correlation_{n}": value for n, value in enumerate(correlations, start=1)}
     return found | {name: value for name, value in named.items() if math.isfinite(value)}
-
-
-def front_rows(workspace: Workspace, rows: list[Row]) -> list[Row]:
-    """The non-dominated of those that were evaluated whole, smallest subnet first."""
-    whole = evaluated_whole(rows)
-    return front_of(whole, _points(workspace, whole))
-
-
-def front_hypervolume(workspace: Workspace, front: list[Row]) -> float:
-    """Hypervolume of a front, against the reference point (0, 0)."""
-    return hypervolume(_points(workspace, front))
-
-
-def balanced(workspace: Workspace, front: list[Row]) -> Row:
-    """The subnet of a front that by itself dominates the largest area: MACs saved times mIoU."""
-    return max(front, key=lambda row: front_hypervolume(workspace, [row]))
-
-
-def _points(workspace: Workspace, rows: list[Row]) -> list[tuple[float, float]]:
-    parent = workspace.parent_costs["encoder_macs"]
-    return [objectives(row["encoder_macs"], quality(row, "val"), parent) for row in rows]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from automl.base_study import Stages, is_done
-from automl.charts import as_png, front_chart, hypervolume_chart
+from automl.charts import as_png
 from automl.cluster import run_task
 from automl.delivery import Delivery
 from automl.design_log import log_trial
@@ -16,17 +16,20 @@ from automl.designed_stages import LEDGER, join_ledger, keep_checkpoint, room_fo
 from automl.files import write_json
 from automl.finishing import finish_study
 from automl.halving import best_records
-from automl.ledger import SCHEMA, Row, read_rows, write_rows
+from automl.ledger import Row, read_rows, write_rows
 from automl.output import release_output
 from automl.progress import StageProgress
 from automl.sam import measure
+from automl.sam.charts import front_chart, hypervolume_chart
 from automl.sam.design_trial import DESIGNS
 from automl.sam.designs import refine_design, search_designs, searched_rungs, study_rungs
+from automl.sam.front import balanced, front_hypervolume, front_rows
 from automl.sam.gallery import SCHEMA as GALLERY
+from automl.sam.ledger import SCHEMA
 from automl.sam.preparing import bring_data
 from automl.sam.reach import check_reachable
 from automl.sam.report import write_report
-from automl.sam.search import balanced, front_hypervolume, front_rows, stopping_metrics
+from automl.sam.search import stopping_metrics
 from automl.sam.tracking import Tracking
 from automl.sam.workspace import Workspace
 from automl.trial_reports import trial_note, trial_share
@@ -183,7 +186,7 @@ def measure_front(workspace: Workspace, share: StageProgress) -> None:
     measured = run_task(measure.measure_on_test, workspace.config.resources, *arguments)
     for done, row in enumerate(measured, start=1):
         on_test[row["subnet"]] = row
-        write_rows([*on_val, *on_test.values()], ledger)
+        write_rows([*on_val, *on_test.values()], ledger, SCHEMA)
         share.update(done, len(todo), f"test, subnet {done}/{len(todo)}")
     table = [
         {**row, **{name: on_test[row["subnet"]].get(name) for name in ON_TEST}} for row in front

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from automl.ledger import Row, heads_share, mlp_share
+from automl.ledger import Row
 from automl.runs import DECIMALS
+from automl.sam.ledger import heads_share, mlp_share
 
 HEADINGS = {
     "smaller_by": "smaller by",

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from automl.amounts import format_amount
 from automl.halving import best_first
-from automl.ledger import Row, has_fewer_heads, heads_share, mlp_share
+from automl.ledger import Row
+from automl.sam.ledger import has_fewer_heads, heads_share, mlp_share
 from search_spaces.addresses import printable
 from trainables.data.summary import PrepareSummary
 from trainables.sam.objective import quality, quality_name

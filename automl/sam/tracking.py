@@ -14,9 +14,9 @@ from PIL import Image
 from automl import views
 from automl.design_log import DesignLog
 from automl.ledger import Row
-from automl.pareto import hypervolume_history
 from automl.runs import DECIMALS, is_running
 from automl.sam.config import StudyConfig
+from automl.sam.front import hypervolume_history
 from automl.sam.logged_model import log_model
 from automl.sam.notes import study_note, subnet_note
 from automl.sam.subnet_figures import DIGITS, SHAPE, front_frame, metric_name, subnet_metrics

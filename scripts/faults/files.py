@@ -17,6 +17,7 @@ from faults.study import BrokenError, SmallStudy, check
 
 from automl.failures import disk_full
 from automl.ledger import Ledger, read_rows, write_rows
+from automl.sam.ledger import SCHEMA, SUBNETS
 from automl.sam.report import write_report
 from automl.sam.workspace import Workspace
 from search_spaces.errors import InputError
@@ -69,7 +70,7 @@ def damaged_ledger(
             shutil.copy(path, folder)
         path = folder / whole.name
         DAMAGE[kind](path, rng)
-        found = Ledger(path, said.append).rows()
+        found = Ledger(path, SUBNETS, said.append).rows()
         if found == rows:
             check(not said, f"said of a ledger that is whole: {said}")
         else:
@@ -160,7 +161,7 @@ def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], 
     optimiser.step()
 
     def record() -> None:
-        ledger = Ledger(part)
+        ledger = Ledger(part, SUBNETS)
         ledger.record({**rows[0], "subnet": f"{len(ledger)}"})
 
     def checkpoint() -> None:
@@ -172,7 +173,7 @@ def writes(study: SmallStudy, disk: Path) -> dict[str, tuple[Path, Callable[[], 
         "the ledger": (part, record),
         "a Parquet table": (
             table,
-            lambda: write_rows(rows, table),
+            lambda: write_rows(rows, table, SCHEMA),
         ),
         "a checkpoint": (root / "checkpoint", checkpoint),
         "the report": (root / "report.html", lambda: write_report(workspace)),

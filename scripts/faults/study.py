@@ -17,9 +17,10 @@ from typing import Any
 from faults import processes
 from faults.model import PASSES
 
-from automl.ledger import read_rows, row_identity
+from automl.ledger import read_rows
 from automl.sam.config import load_config
-from automl.sam.search import front_rows
+from automl.sam.front import front_rows
+from automl.sam.ledger import row_identity
 from automl.sam.workspace import Workspace
 from automl.study_log import LOG
 
