@@ -112,6 +112,9 @@ def test_a_straight_through_mask_is_hard_forward_and_soft_backward():
     soft = ((scores.detach() - 0.1) / 2).sigmoid()
     expected = weights * soft * (1 - soft) / 2
     torch.testing.assert_close(torch.autograd.grad((smooth * weights).sum(), scores)[0], expected)
+    dear = straight_through(scores, mask, 0.1, 0, price=4)
+    assert torch.equal(dear, mask)
+    assert torch.equal(torch.autograd.grad((dear * weights).sum(), scores)[0], weights / 4)
 
 
 def loss_of(masked, masks):

@@ -4,17 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_networks import coloured_images, network_of
+from torch.nn import functional as F
 
 from search_spaces.errors import InputError
 from trainables.channel_pruning.budgets import Budget
+from trainables.channel_pruning.checkpoints import WEIGHTS
 from trainables.channel_pruning.cosine import cosine
 from trainables.channel_pruning.costs import count_macs
 from trainables.channel_pruning.data.batches import Augment, normalised, plain_batches
 from trainables.channel_pruning.evaluation import accuracy, recalibrate
 from trainables.channel_pruning.fine_tuning import FineTuneSettings, fine_tune
 from trainables.channel_pruning.hypernetwork import HyperNetwork, HyperSettings
-from trainables.channel_pruning.mask_training import MaskSettings, budget_at, train_masks
+from trainables.channel_pruning.mask_training import CURRENT, MaskSettings, budget_at, train_masks
 from trainables.channel_pruning.prunable import Prunable
 
 SIZE, STEPS = 16, 6
@@ -124,6 +127,36 @@ def test_a_resumed_mask_training_equals_an_uninterrupted_one(prunable, images, t
     assert found.kept(prunable.groups) == expected.kept(prunable.groups)
     with pytest.raises(InputError, match="train anew in another output directory"):
         trained_masks(prunable, images, resumed, checkpoint=reports.saved[0], seed=2)
+
+
+@pytest.mark.parametrize("averaged", [0.0, 0.5])
+def test_the_channels_are_those_of_weights_averaged_over_part_of_the_training(
+    prunable, images, tmp_path, averaged
+):
+    hypernetwork, reports = hyper(prunable), Reports(tmp_path)
+    settings = MASKS.model_copy(update={"checkpoint_every": 1, "averaged": averaged})
+    trained_masks(prunable, images, hypernetwork, settings, report=reports)
+    steps = [load_file(folder / f"{CURRENT}.safetensors") for folder in reports.saved]
+    expected, left = steps[0], 1 - 1 / (averaged * STEPS) if averaged else 0.0
+    for now in steps[1:]:
+        expected = {name: left * t + (1 - left) * now[name] for name, t in expected.items()}
+    found = hypernetwork.state_dict()
+    for name, t in load_file(reports.saved[-1] / WEIGHTS).items():
+        torch.testing.assert_close(t, expected[name])
+        assert torch.equal(t, found[name])
+
+
+def test_an_update_is_as_long_whatever_the_loss_is_multiplied_by(prunable, images, monkeypatch):
+    found = []
+    for factor in (1, 100):
+        real = F.cross_entropy
+        with monkeypatch.context() as patch:
+            patch.setattr(F, "cross_entropy", lambda *given, by=factor, of=real: by * of(*given))
+            hypernetwork = hyper(prunable)
+            trained_masks(prunable, images, hypernetwork, steps=1)
+        found.append(hypernetwork.state_dict())
+    for name, t in found[0].items():
+        torch.testing.assert_close(t, found[1][name])
 
 
 def test_mask_training_leaves_the_global_generator_alone(prunable, images):

@@ -56,6 +56,18 @@ def cost(table: CostTable, counts: Sequence[int], budget: Budget) -> int:
     return table.macs(counts) if budget.measure == "macs" else sum(counts)
 
 
+def prices(table: CostTable, budget: Budget) -> list[float]:
+    """What one channel of each group costs in the whole network, over the mean of all channels."""
+    whole = list(table.channels)
+    full = cost(table, whole, budget)
+    each = [
+        full - cost(table, [*whole[:i], whole[i] - 1, *whole[i + 1 :]], budget)
+        for i in range(len(whole))
+    ]
+    mean = sum(one * count for one, count in zip(each, whole, strict=True)) / sum(whole)
+    return [one / mean for one in each]
+
+
 def check_budget(table: CostTable, budget: Budget) -> None:
     """Check that a channel in each group is within the budget.
 

@@ -1,8 +1,9 @@
 """Checkpoints of a training: weights, the optimiser's state, and a few values."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,17 +20,23 @@ Report = Callable[[dict[str, Any], Path | None], None]
 
 
 def save_checkpoint(
-    module: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], folder: Path
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: dict[str, Any],
+    folder: Path,
+    others: Mapping[str, nn.Module] = MappingProxyType({}),
 ) -> None:
     """Write a training into a folder, which must exist, with checksums.
 
     Args:
-        module: what is trained.
-        optimiser: of its weights.
+        module: what the training is for.
+        optimiser: of what is trained.
         state: JSON; under `key` what the training is one of.
+        folder: to write to.
+        others: by name what else a training needs to go on.
     """
-    weights = {name: t.detach().contiguous() for name, t in module.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    for path, each in _files(module, others, folder).items():
+        save_file({name: t.detach().contiguous() for name, t in each.state_dict().items()}, path)
     with (folder / OPTIMISER).open("wb") as file:  # torch itself does not say that a disk is full
         torch.save(optimiser.state_dict(), file)
     (folder / STATE).write_text(json.dumps(state, indent=2) + "\n")
@@ -37,7 +44,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    module: nn.Module, optimiser: torch.optim.Optimizer, key: str, folder: Path
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    key: str,
+    folder: Path,
+    others: Mapping[str, nn.Module] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Put weights and the optimiser's state in place; returns the values.
 
@@ -50,6 +61,14 @@ def load_checkpoint(
             f"{folder}: the checkpoint is of the training {state['key']}, not {key}; "
             "train anew in another output directory"
         )
-    module.load_state_dict(load_file(folder / WEIGHTS))
+    for path, each in _files(module, others, folder).items():
+        each.load_state_dict(load_file(path))
     optimiser.load_state_dict(torch.load(folder / OPTIMISER, weights_only=True))
     return state
+
+
+def _files(
+    module: nn.Module, others: Mapping[str, nn.Module], folder: Path
+) -> dict[Path, nn.Module]:
+    own = {folder / WEIGHTS: module}
+    return own | {folder / f"{name}.safetensors": each for name, each in others.items()}

@@ -38,7 +38,7 @@ class HyperSettings(BaseModel):
     embedding: int = Field(64, ge=1)
     statistics: tuple[Statistic, ...] = ("l2", "mean_abs", "std")
     prior: float = Field(1.0, ge=0)
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(0.3, ge=0)
 
 
 class HyperNetwork(nn.Module):

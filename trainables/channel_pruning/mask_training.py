@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.content_key import content_key
-from trainables.channel_pruning.budgets import Budget, Selection, check_budget, select
+from trainables.channel_pruning.budgets import Budget, Selection, check_budget, prices, select
 from trainables.channel_pruning.checkpoints import Report, load_checkpoint, save_checkpoint
 from trainables.channel_pruning.cosine import cosine
 from trainables.channel_pruning.data.batches import (
@@ -28,17 +29,25 @@ from trainables.channel_pruning.prunable import Prunable
 from trainables.channel_pruning.scoring import ALL_KEPT, Scorer, find_channels
 from trainables.data.ahead import one_ahead
 
+CURRENT = "current"
+"""In a checkpoint, the weights of the last step, beside the averaged ones."""
+
 
 class MaskSettings(BaseModel):
     """How masks are trained. The paper's own figures are not known; these are ours.
 
+    Updates are those of SGD with the gradient scaled to length 1, so that channels keep their
+    proportions: an optimiser that scales each weight by its own gradients moves the score of a
+    channel that hardly matters as far as any other's.
+
     Args:
         batch_size: pictures.
-        learning_rate: of encoder and hypernetwork at the start (Adam); half a cosine takes it down
-            to 0.
+        learning_rate: of encoder and hypernetwork at the start; half a cosine takes it down to 0.
         prompt_learning_rate: likewise of the prompt's pixels, which lie in [0, 1].
-        weight_decay: of matrices of encoder and hypernetwork.
-        max_norm: gradients are clipped to it.
+        momentum: of updates.
+        averaged: part of the training over which weights are averaged, exponentially; the channels
+            that stay are those of the averaged weights. Channels near the threshold come and go
+            from step to step: on average those stay that are worth it.
         start_share: of the network that stays at the first step.
         ramp: part of the training after which the budget's own share is reached.
         ramp_shape: how it gets there: evenly, or fast at first (arXiv 1710.01878).
@@ -51,10 +60,10 @@ class MaskSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch_size: int = Field(128, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
-    prompt_learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_norm: float = Field(1.0, gt=0)
+    learning_rate: float = Field(0.1, gt=0)
+    prompt_learning_rate: float = Field(0.01, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    averaged: float = Field(0.2, ge=0, le=1)
     start_share: float = Field(0.95, gt=0, le=1)
     ramp: float = Field(0.6, gt=0, le=1)
     ramp_shape: Literal["linear", "cubic"] = "cubic"
@@ -76,16 +85,14 @@ def budget_at(step: int, horizon: int, budget: Budget, settings: MaskSettings) -
     return budget.model_copy(update={"share": share})
 
 
-def make_optimiser(hypernetwork: HyperNetwork, settings: MaskSettings) -> torch.optim.AdamW:
-    """AdamW over prompt, encoder and hypernetwork."""
-    prompt = [hypernetwork.prompt.pattern]
-    others = [p for p in hypernetwork.parameters() if p is not prompt[0]]
+def make_optimiser(hypernetwork: HyperNetwork, settings: MaskSettings) -> torch.optim.SGD:
+    """SGD over prompt, encoder and hypernetwork."""
+    prompt = hypernetwork.prompt.pattern
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1]},
-        {"params": prompt, "lr": settings.prompt_learning_rate},
+        {"params": [p for p in hypernetwork.parameters() if p is not prompt]},
+        {"params": [prompt], "lr": settings.prompt_learning_rate},
     ]
-    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)
+    optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
     for group in optimiser.param_groups:
         group["peak"] = group["lr"]
     return optimiser
@@ -103,6 +110,9 @@ def mask_step(
 ) -> tuple[float, Selection]:
     """One update of prompt, encoder and hypernetwork.
 
+    A score's gradient is divided by what its channel costs: within a budget it is the gain for the
+    price that counts.
+
     Returns:
         The loss, and the masks that it was measured with.
 
@@ -114,9 +124,13 @@ def mask_step(
     selection = select(scores, prunable.table, budget)
     temperature = hypernetwork.settings.temperature
     masks = [
-        straight_through(score, mask, threshold, temperature)
-        for score, mask, threshold in zip(
-            scores, selection.masks, selection.thresholds, strict=True
+        straight_through(score, mask, threshold, temperature, price)
+        for score, mask, threshold, price in zip(
+            scores,
+            selection.masks,
+            selection.thresholds,
+            prices(prunable.table, budget),
+            strict=True,
         )
     ]
     pictures = normalised(hypernetwork.prompt(batch.pictures))
@@ -124,9 +138,11 @@ def mask_step(
     loss = F.cross_entropy(logits, batch.labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    norm = clip_grad_norm_(hypernetwork.parameters(), settings.max_norm)
+    gradients = [p.grad for p in hypernetwork.parameters() if p.grad is not None]
+    norm = get_total_norm(gradients)
     if not torch.isfinite(norm):
         raise FloatingPointError(f"the gradients' norm is {norm.item()}")
+    torch._foreach_div_(gradients, norm.clamp(min=1e-12))
     optimiser.step()
     return loss.item(), selection
 
@@ -150,7 +166,7 @@ def train_masks(
     thresholds, so a resumed training equals an uninterrupted one. The network is left as it is.
 
     Args:
-        hypernetwork: with the prompt and its encoder.
+        hypernetwork: with the prompt and its encoder; gets the averaged weights.
         prunable: the frozen network.
         images: the train split.
         budget: what may stay in the end.
@@ -170,10 +186,15 @@ def train_masks(
     masked = MaskedNetwork(prunable.network, prunable.groups, settings.masking)
     optimiser = make_optimiser(hypernetwork, settings)
     key = _key(hypernetwork, prunable, budget, settings, horizon, seed)
+    # The first update copies; what an average over no more than a step is worth is the last one.
+    decay = max(0.0, 1 - 1 / (settings.averaged * horizon)) if settings.averaged else 0.0
+    average = AveragedModel(hypernetwork, multi_avg_fn=get_ema_multi_avg_fn(decay))
     first, thresholds = 0, [ALL_KEPT] * len(prunable.groups)
     if checkpoint is not None:
-        state = load_checkpoint(hypernetwork, optimiser, key, checkpoint)
+        others = {CURRENT: hypernetwork}
+        state = load_checkpoint(average.module, optimiser, key, checkpoint, others)
         first, thresholds = state["step"], state["thresholds"]
+        average.n_averaged.fill_(first)
     device = hypernetwork.prompt.pattern.device
     batch_of = partial(
         training_batch,
@@ -190,6 +211,7 @@ def train_masks(
         loss, selection = mask_step(
             scorer, masked, prunable, batch.to(device), optimiser, now, thresholds, settings
         )
+        average.update_parameters(hypernetwork)
         thresholds = list(selection.thresholds)
         done = step + 1
         if report is None:
@@ -200,9 +222,11 @@ def train_masks(
             continue
         with tempfile.TemporaryDirectory() as folder:
             state = {"key": key, "step": done, "thresholds": thresholds}
-            save_checkpoint(hypernetwork, optimiser, state, Path(folder))
+            others = {CURRENT: hypernetwork}
+            save_checkpoint(average.module, optimiser, state, Path(folder), others)
             report(metrics, Path(folder))
-    return find_channels(hypernetwork, prunable, budget, thresholds=thresholds, rounds=1)
+    hypernetwork.load_state_dict(average.module.state_dict())
+    return find_channels(hypernetwork, prunable, budget)
 
 
 def _key(

@@ -21,7 +21,9 @@ change.
 """
 
 
-def straight_through(scores: Tensor, mask: Tensor, threshold: float, temperature: float) -> Tensor:
+def straight_through(
+    scores: Tensor, mask: Tensor, threshold: float, temperature: float, price: float = 1.0
+) -> Tensor:
     """The mask forward, the scores' gradient backward.
 
     Args:
@@ -30,9 +32,10 @@ def straight_through(scores: Tensor, mask: Tensor, threshold: float, temperature
         threshold: where the scores were cut.
         temperature: the gradient is that of σ((s − threshold) / temperature), which is largest at
             the threshold; 0: of s itself, unchanged.
+        price: the gradient is divided by it.
     """
     soft = scores if temperature == 0 else ((scores - threshold) / temperature).sigmoid()
-    return mask + soft - soft.detach()
+    return mask + (soft - soft.detach()) / price
 
 
 class MaskedNetwork:

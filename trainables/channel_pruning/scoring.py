@@ -46,7 +46,6 @@ def find_channels(
     prunable: Prunable,
     budget: Budget,
     *,
-    thresholds: Sequence[float] | None = None,
     rounds: int = 10,
 ) -> Selection:
     """The masks that a hypernetwork gives a network, its own or another of the same widths.
@@ -55,16 +54,15 @@ def find_channels(
         hypernetwork: trained on any network.
         prunable: the network.
         budget: what may stay.
-        thresholds: of the last training step; None: it was another network's, and they are found
-            by running the hypernetwork again and again.
-        rounds: how often it runs at most.
+        rounds: how often it runs at most: the thresholds by which a step sees the last mask are
+            those of the run before.
 
     Raises:
         InputError: the budget is out of reach, or the hypernetwork doesn't fit the network.
     """
     check_budget(prunable.table, budget)
     scorer = Scorer(hypernetwork, prunable)
-    last = list(thresholds or [ALL_KEPT] * len(prunable.groups))
+    last = [ALL_KEPT] * len(prunable.groups)
     while True:
         selection = select(scorer(last), prunable.table, budget)
         rounds -= 1

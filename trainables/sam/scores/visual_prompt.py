@@ -85,7 +85,7 @@ def _learnt(
 ) -> list[Tensor]:
     device = next(supernet.parameters()).device
     settings = HyperSettings(
-        prompt=PromptSettings(size=max(1, supernet.encoder.image_size // 16)),
+        prompt=PromptSettings(size=max(1, supernet.encoder.image_size // 16)), temperature=0.0
     )
     groups = _groups(supernet, units)
     layers = _ranked(supernet, units, groups, settings)
