@@ -13,6 +13,7 @@ from ray import tune
 
 from automl.files import write_json
 from automl.halving import Budget
+from automl.trials import SearchFailedError
 
 REPORT_S = 1.0
 """Seconds between the reports of a search: while `tune.report` waits for the study, evaluators that
@@ -72,27 +73,39 @@ def record_path(work: Path, design: str, budget: Budget) -> Path:
     return work / "designs" / f"{design}@{budget.steps}x{budget.evaluations}.json"
 
 
-def report_record(path: Path, make: Callable[[], dict[str, Any]]) -> None:
+def report_record(
+    path: Path, about: dict[str, Any], find: Callable[[], dict[str, Any]], remedy: str
+) -> None:
     """Report a design's record, the last report of its trial; one that is there is not made again.
 
     Several trials may be of one design, side by side: the others wait for the first.
 
     Args:
         path: as `record_path` gives it.
-        make: trains and searches the design.
+        about: what the record says of the design, whatever is found.
+        find: trains and searches the design.
+        remedy: what helps where a loss is not finite.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            write_json(make(), path)
+            start = time.perf_counter()
+            found = _found(find, remedy)
+            write_json({**about, **found, "seconds": time.perf_counter() - start}, path)
     record = json.loads(path.read_text())
     tune.report({"phase": "done", "hypervolume": record["hypervolume"], "record": record})
 
 
-def failed_record(reason: str) -> dict[str, Any]:
-    """What the record says of a design that could not be trained or searched."""
-    return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": reason}
+def _found(find: Callable[[], dict[str, Any]], remedy: str) -> dict[str, Any]:
+    """What is found; of a design that can't be trained or searched, the reason."""
+    try:
+        return find()
+    except FloatingPointError as error:
+        failure = f"{error}; {remedy}"
+    except SearchFailedError as error:
+        failure = str(error)
+    return {"evaluations": 0, "hypervolume": 0.0, "front_size": 0, "failure": failure}
 
 
 def trial_share(report: dict[str, Any]) -> float:

@@ -5,8 +5,6 @@ front that was found is the design's score. The same design with more steps is a
 training goes on from the checkpoint that there is.
 """
 
-import time
-from pathlib import Path
 from typing import Any
 
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -18,11 +16,9 @@ from automl.channel_pruning.workspace import PruningWorkspace, weights_key
 from automl.halving import Budget
 from automl.trial_reports import (
     SearchReports,
-    failed_record,
     record_path,
     report_record,
 )
-from automl.trials import SearchFailedError
 from search_spaces.pruner_design import PrunerDesign
 
 
@@ -32,37 +28,24 @@ def score_design(flat: dict[str, Any], workspace: PruningWorkspace, budget: Budg
     It reports what `automl.trial_reports` reads; last of all `record`, the design's row.
     """
     design = workspace.config.designs.space.design(flat)
-    path = record_path(workspace.work, design.key, budget)
-    report_record(path, lambda: _train_and_search(design, workspace, budget))
+    report_record(
+        record_path(workspace.work, design.key, budget),
+        {
+            "design": design.key,
+            **design.to_dict(),
+            "steps": budget.steps,
+            "best_accuracy_val": None,
+        },
+        lambda: _train_and_search(design, workspace, budget),
+        "give a lower masks.learning_rate, in another directory",
+    )
 
 
 def _train_and_search(
     design: PrunerDesign, workspace: PruningWorkspace, budget: Budget
 ) -> dict[str, Any]:
-    start = time.perf_counter()
     constants = {"phase": "train", "total": budget.steps, "hypervolume": 0.0}
-    try:
-        checkpoint = train_pruner(
-            workspace, design, budget.steps, [TuneReportCallback()], constants
-        )
-        found = _search(design, workspace, budget, checkpoint)
-    except FloatingPointError as error:
-        found = failed_record(f"{error}; give a lower masks.learning_rate, in another directory")
-    except SearchFailedError as error:
-        found = failed_record(str(error))
-    return {
-        "design": design.key,
-        **design.to_dict(),
-        "steps": budget.steps,
-        "best_accuracy_val": None,
-        **found,
-        "seconds": time.perf_counter() - start,
-    }
-
-
-def _search(
-    design: PrunerDesign, workspace: PruningWorkspace, budget: Budget, checkpoint: Path
-) -> dict[str, Any]:
+    checkpoint = train_pruner(workspace, design, budget.steps, [TuneReportCallback()], constants)
     total = min(budget.evaluations, workspace.config.budgets.size)
     reports = SearchReports(weights_key(design, budget.steps), total)
     rows = search_budgets(

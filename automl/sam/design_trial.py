@@ -5,8 +5,6 @@ hypervolume of the front that was found is the design's score. The same design w
 is another trial; its training goes on from the checkpoint that there is.
 """
 
-import time
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,11 +17,9 @@ from automl.sam.train import train_design
 from automl.sam.workspace import Workspace
 from automl.trial_reports import (
     SearchReports,
-    failed_record,
     record_path,
     report_record,
 )
-from automl.trials import SearchFailedError
 from search_spaces.design import Design
 
 DESIGNS = pa.schema(
@@ -65,24 +61,8 @@ def score_design(flat: dict[str, Any], workspace: Workspace, budget: Budget) -> 
     report. The last report of all has `record`, the design's row.
     """
     design = workspace.config.designs.space.design(flat)
-    path = record_path(workspace.work, design.key, budget)
-    report_record(path, lambda: _train_and_search(design, workspace, budget))
-
-
-def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> dict[str, Any]:
-    start = time.perf_counter()
     space = workspace.space(design)
-    constants = {"phase": "train", "total": budget.steps, "hypervolume": 0.0}
-    try:
-        checkpoint = train_design(
-            workspace, design, budget.steps, [TuneReportCallback()], constants
-        )
-        found = _search(design, workspace, budget, checkpoint)
-    except FloatingPointError as error:
-        found = failed_record(f"{error}; give a lower training.learning_rate, in another directory")
-    except SearchFailedError as error:
-        found = failed_record(str(error))
-    return {
+    about = {
         "design": design.key,
         **design.to_dict(),
         "space": space.key,
@@ -90,14 +70,18 @@ def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> d
         "steps": budget.steps,
         "best_miou_val": None,
         "smallest_encoder_params": workspace.costs(space.smallest)["encoder_params"],
-        **found,
-        "seconds": time.perf_counter() - start,
     }
+    report_record(
+        record_path(workspace.work, design.key, budget),
+        about,
+        lambda: _train_and_search(design, workspace, budget),
+        "give a lower training.learning_rate, in another directory",
+    )
 
 
-def _search(
-    design: Design, workspace: Workspace, budget: Budget, checkpoint: Path
-) -> dict[str, Any]:
+def _train_and_search(design: Design, workspace: Workspace, budget: Budget) -> dict[str, Any]:
+    constants = {"phase": "train", "total": budget.steps, "hypervolume": 0.0}
+    checkpoint = train_design(workspace, design, budget.steps, [TuneReportCallback()], constants)
     reports = SearchReports(f"{design.key}@{budget.steps}", budget.evaluations)
     steps, evaluations = budget.steps, budget.evaluations
     rows = search_subnets(workspace, design, steps, checkpoint, evaluations, reports.add)
