@@ -1,11 +1,6 @@
 """A study of channel pruning as a user runs it: killed on the way, resumed, and run once more."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from pruning_inputs import CLASSES, SIZE, small_study
+from studies import finish, kill, start, wait_for
 from torch import Tensor
 
 from automl.channel_pruning.ledger import NETWORKS
@@ -27,29 +23,11 @@ from trainables.channel_pruning.groups import Kept
 from trainables.channel_pruning.masked import MaskedNetwork
 from trainables.channel_pruning.standalone import load_slimmed
 
-PROJECT = Path(__file__).parent.parent
 
-
-def start(folder: Path, overrides: list[str]) -> subprocess.Popen[str]:
+def arguments(folder: Path, overrides: list[str]) -> list[str]:
     config = folder / "study.yaml"
     config.write_text("family: channel_pruning\n")
-    named = ["--config", str(config), "--output", str(folder / "out"), "--json"]
-    return subprocess.Popen(
-        [sys.executable, "run.py", *named, *overrides],
-        cwd=PROJECT,
-        env={**os.environ, "RAY_ADDRESS": "local"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    value: dict[str, Any] = json.loads(out)
-    return value
+    return ["--config", str(config), *overrides]
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +39,12 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def done(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
     """Its directory, what it printed, and the rows that were there when it was killed."""
     folder = tmp_path_factory.mktemp("pruning")
-    process = start(folder, overrides)
-    parts, deadline = folder / "out" / "work" / "ledger", time.monotonic() + 400
-    while not [*parts.glob("*@4.parquet")]:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    output, given = folder / "out", arguments(folder, overrides)
+    process, parts = start(output, *given), output / "work" / "ledger"
+    wait_for(lambda: [*parts.glob("*@4.parquet")], process)
+    kill(process)
     before = [row for path in parts.glob("*.parquet") for row in read_rows(path)]
-    return folder / "out", finish(start(folder, overrides)), before
+    return output, finish(start(output, *given)), before
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from pycocotools import mask as coco_mask
+from studies import ENVIRONMENT, PROJECT, finish, kill, start, wait_for
 
 from automl.sam.config import load_config
 from automl.sam.stages import STAGES, stage_costs
@@ -28,7 +28,6 @@ from trainables.data.pictures import Pictures
 from trainables.sam.segment_anything_import import SamAutomaticMaskGenerator, SamPredictor
 from trainables.sam.standalone import load_subnet
 
-PROJECT = Path(__file__).parent.parent
 SMALL = [
     "evaluation.val_pictures=6",
     "evaluation.test_pictures=4",
@@ -45,7 +44,6 @@ SMALL = [
     "resources.train_cpus=1",  # two threads of each of two studies would wait for each other
     "resources.evaluator_cpus=1",
 ]
-ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local"}
 CONTRACT = {
     "config.yaml",
     "study.log",
@@ -64,34 +62,6 @@ CONTRACT = {
 }
 
 
-def start(output: Path, *extra: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "run.py", "--output", str(output), "--json", *SMALL, *extra]
-    return subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=560)
-    assert process.returncode == 0, err
-    value: dict[str, Any] = json.loads(out)
-    return value
-
-
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def files(output: Path) -> set[str]:
     return {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
 
@@ -105,7 +75,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that ran to its end."""
     output = tmp_path_factory.mktemp("whole") / "study"
-    finish(start(output))
+    finish(start(output, *SMALL))
     return output
 
 
@@ -121,13 +91,12 @@ def begun(whole: Path, output: Path) -> Path:
 def resumed(tmp_path_factory: pytest.TempPathFactory, whole: Path) -> Path:
     """The same study, killed with all its processes in the second design's search, and resumed."""
     output = begun(whole, tmp_path_factory.mktemp("resumed") / "study")
-    process = start(output)
+    process = start(output, *SMALL)
     parts = output / "work" / "ledger"
     wait_for(lambda: len(list(parts.glob("*.parquet"))) == 2, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(process)
     (output / "killed").write_text(str(sum(len(rows(p)) for p in parts.glob("*.parquet"))))
-    finish(start(output))
+    finish(start(output, *SMALL))
     (output / "killed").unlink()
     return output
 
@@ -171,7 +140,7 @@ def test_no_evaluation_is_made_twice(whole: Path) -> None:
 def test_a_study_that_is_done_repeats_nothing(whole: Path) -> None:
     before = {name: (whole / name).stat().st_mtime_ns for name in files(whole)}
     started = time.monotonic()
-    result = finish(start(whole))
+    result = finish(start(whole, *SMALL))
     assert time.monotonic() - started < 120
     assert {name: (whole / name).stat().st_mtime_ns for name in files(whole)} == before
     assert [row["subnet"] for row in result["front"]] == [
@@ -198,7 +167,7 @@ def test_the_same_seed_tries_the_same_designs_and_subnets(whole: Path, resumed: 
 
 def test_another_configuration_is_refused_and_nothing_is_overwritten(whole: Path) -> None:
     before = {name: (whole / name).stat().st_mtime_ns for name in files(whole)}
-    process = start(whole, "seed=7")
+    process = start(whole, *SMALL, "seed=7")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert out == ""
@@ -361,7 +330,7 @@ def test_any_evaluated_subnet_can_be_exported(whole: Path, front: list[dict[str,
 def test_a_stopped_study_ends_in_order_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals, whole: Path
 ) -> None:
-    process = start(begun(whole, tmp_path / "study"))
+    process = start(begun(whole, tmp_path / "study"), *SMALL)
     wait_for((tmp_path / "study" / "work" / "tune").exists, process)
     process.send_signal(number)
     started = time.monotonic()
