@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainables.channel_pruning.budgets import Budget, select
+from trainables.channel_pruning.budgets import Budget, channel_prices, select
 from trainables.channel_pruning.costs import count_macs, count_params
 from trainables.channel_pruning.data.batches import LabelledBatch, normalised
 from trainables.channel_pruning.hypernetwork import HyperNetwork, HyperSettings
@@ -66,12 +66,11 @@ def masks(name: str) -> Step:
     settings, given = MaskSettings(), batch()
     masked = MaskedNetwork(prunable.network, prunable.groups, settings.masking)
     scorer, optimiser = Scorer(hypernetwork, prunable), make_optimiser(hypernetwork, settings)
-    thresholds = [ALL_KEPT] * len(prunable.groups)
+    thresholds, budget = [ALL_KEPT] * len(prunable.groups), Budget(share=0.5)
+    prices = channel_prices(prunable.table, budget)
 
     def step() -> None:
-        mask_step(
-            scorer, masked, prunable, given, optimiser, Budget(share=0.5), thresholds, settings
-        )
+        mask_step(scorer, masked, prunable, given, optimiser, budget, thresholds, prices, settings)
 
     return step
 

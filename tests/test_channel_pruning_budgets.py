@@ -6,7 +6,7 @@ from small_networks import network_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.errors import InputError
-from trainables.channel_pruning.budgets import Budget, check_budget, cost, prices, select
+from trainables.channel_pruning.budgets import Budget, channel_prices, check_budget, cost, select
 from trainables.channel_pruning.costs import AxisWidth, CostTable, LayerCosts
 from trainables.channel_pruning.prunable import Prunable
 
@@ -45,8 +45,8 @@ def test_a_price_is_what_a_channel_costs_over_what_all_cost_on_average():
     # 27 k + 9 k l + 4 l m + 10 m MACs for k, l and m channels: 6, 8 and 1 in the whole network.
     each = [27 + 9 * 8, 9 * 6 + 4, 4 * 8 + 10]
     mean = (6 * each[0] + 8 * each[1] + each[2]) / 15
-    assert prices(TABLE, Budget()) == pytest.approx([one / mean for one in each])
-    assert prices(TABLE, Budget(measure="channels")) == [1, 1, 1]
+    assert channel_prices(TABLE, Budget()) == pytest.approx([one / mean for one in each])
+    assert channel_prices(TABLE, Budget(measure="channels")) == [1, 1, 1]
 
 
 @given(

@@ -56,7 +56,7 @@ def cost(table: CostTable, counts: Sequence[int], budget: Budget) -> int:
     return table.macs(counts) if budget.measure == "macs" else sum(counts)
 
 
-def prices(table: CostTable, budget: Budget) -> list[float]:
+def channel_prices(table: CostTable, budget: Budget) -> list[float]:
     """What one channel of each group costs in the whole network, over the mean of all channels."""
     whole = list(table.channels)
     full = cost(table, whole, budget)

@@ -13,7 +13,13 @@ from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.content_key import content_key
-from trainables.channel_pruning.budgets import Budget, Selection, check_budget, prices, select
+from trainables.channel_pruning.budgets import (
+    Budget,
+    Selection,
+    channel_prices,
+    check_budget,
+    select,
+)
 from trainables.channel_pruning.checkpoints import Report, load_checkpoint, save_checkpoint
 from trainables.channel_pruning.cosine import cosine
 from trainables.channel_pruning.data.batches import (
@@ -106,6 +112,7 @@ def mask_step(
     optimiser: torch.optim.Optimizer,
     budget: Budget,
     thresholds: Sequence[float],
+    prices: Sequence[float],
     settings: MaskSettings,
 ) -> tuple[float, Selection]:
     """One update of prompt, encoder and hypernetwork.
@@ -129,7 +136,7 @@ def mask_step(
             scores,
             selection.masks,
             selection.thresholds,
-            prices(prunable.table, budget),
+            prices,
             strict=True,
         )
     ]
@@ -182,6 +189,7 @@ def train_masks(
         InputError: the budget is out of reach, or hypernetwork or checkpoint are another's.
     """
     check_budget(prunable.table, budget)
+    prices = channel_prices(prunable.table, budget)
     scorer = Scorer(hypernetwork, prunable)
     masked = MaskedNetwork(prunable.network, prunable.groups, settings.masking)
     optimiser = make_optimiser(hypernetwork, settings)
@@ -209,7 +217,15 @@ def train_masks(
             group["lr"] = cosine(group["peak"], step, horizon)
         now = budget_at(step, horizon, budget, settings)
         loss, selection = mask_step(
-            scorer, masked, prunable, batch.to(device), optimiser, now, thresholds, settings
+            scorer,
+            masked,
+            prunable,
+            batch.to(device),
+            optimiser,
+            now,
+            thresholds,
+            prices,
+            settings,
         )
         average.update_parameters(hypernetwork)
         thresholds = list(selection.thresholds)
