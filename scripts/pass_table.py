@@ -44,8 +44,10 @@ from trainables.channel_pruning.prompt import PromptSettings
 from trainables.channel_pruning.prunable import Prunable
 from trainables.channel_pruning.scoring import find_channels
 from trainables.data.splits import SplitRule
+from trainables.precision import Precision
 
 SIZE, BATCH = 32, 128
+LEARNING = BaselineSettings().learning
 Images = dict[str, ImageSet]
 
 
@@ -60,6 +62,7 @@ class Trial:
     steps: int
     hypernetwork: Path
     transfer: "Transfer | None"
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,6 @@ def by_pass(
     trial: Trial,
     hyper: HyperSettings,
     allocation: str = "global",
-    settings: MaskSettings | None = None,
 ) -> Found:
     """Train prompt and hypernetwork, then remove the channels."""
     start, prunable = time.perf_counter(), trial.prunable
@@ -100,7 +102,7 @@ def by_pass(
         prunable,
         trial.images["train"],
         budget,
-        settings or MaskSettings(checkpoint_every=10**9),
+        MaskSettings(checkpoint_every=10**9, precision=trial.precision),
         steps=trial.steps,
         horizon=trial.steps,
         seed=trial.seed,
@@ -132,7 +134,7 @@ def by_baseline(trial: Trial, method: Method) -> Found:
         trial.prunable,
         trial.images["train"],
         Budget(share=trial.share),
-        BaselineSettings(),
+        BaselineSettings(learning=LEARNING.model_copy(update={"precision": trial.precision})),
         learning_steps=trial.steps,
         seed=trial.seed,
     )
@@ -188,7 +190,7 @@ def run(variant: Variant, trial: Trial, steps: int) -> dict[str, Any]:
     fine_tune(
         network,
         trial.images["train"],
-        FineTuneSettings(batch_size=BATCH),
+        FineTuneSettings(batch_size=BATCH, precision=trial.precision),
         steps=steps,
         horizon=steps,
         image_size=SIZE,
@@ -269,7 +271,7 @@ def start(arguments: argparse.Namespace, images: Images, epoch: int) -> Prunable
         fine_tune(
             network,
             images["train"],
-            FineTuneSettings(batch_size=BATCH, recalibration=0),
+            FineTuneSettings(batch_size=BATCH, recalibration=0, precision=arguments.precision),
             steps=steps,
             horizon=steps,
             image_size=SIZE,
@@ -291,10 +293,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.3])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--adapt-epochs", type=float, default=0, help="before any pruning")
     parser.add_argument("--mask-epochs", type=float, default=30)
     parser.add_argument("--tuning-epochs", type=float, default=30)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--only", nargs="+", help="names of variants", choices=list(NUMBERS))
     parser.add_argument("--transfer", type=Path, help="output directory of another network")
     parser.add_argument("--transfer-network", default="resnet20", help="which network that is")
@@ -317,9 +320,7 @@ def main() -> None:
     if arguments.transfer:
         other = build_network(arguments.transfer_network, len(images["train"].classes))
         others = Prunable.of(other, SIZE).groups
-    for seed, share, variant in itertools.product(
-        range(arguments.seeds), arguments.shares, VARIANTS
-    ):
+    for seed, share, variant in itertools.product(arguments.seeds, arguments.shares, VARIANTS):
         asked = not arguments.only or variant.name in arguments.only
         name = f"{seed}-{round(100 * share)}"
         path = folder / f"row-{name}-{NUMBERS[variant.name]}.json"
@@ -335,6 +336,7 @@ def main() -> None:
             Transfer(arguments.transfer / f"hyper-{name}-00.safetensors", others)
             if others
             else None,
+            arguments.precision,
         )
         row = run(variant, trial, round(arguments.tuning_epochs * epoch))
         part = path.with_suffix(".part")

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from tiny import SPACE, batch_loss
-from torch.nn import functional as F
 
 from trainables.data.batches import Batch
-from trainables.sam.losses import dice, encode_prompts, segmentation_loss
+from trainables.sam.decoder import encode_prompts
+from trainables.sam.losses import mask_losses, segmentation_loss
 from trainables.sam.objectives import Answers, Distillation, answer, distillation_loss
 from trainables.sam.sandwich import StepSettings, sandwich_step
 
@@ -108,8 +108,7 @@ def test_supersams_loss_is_dice_alone(supernet, batch):
         found.logits, found.ious, batch.targets, batch.prompts, strict=True
     ):
         loss = segmentation_loss(logits, ious, targets, prompts, "dice")
-        full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-        each = dice(full, targets[:, None].expand_as(full))
+        each, _ = mask_losses(logits, targets, "dice")
         masks = each if prompts.kind == "box" else each[:, 1:].min(dim=1).values
         loss, masks = loss.detach(), masks.detach()
         assert float(loss) > float(masks.mean())  # the IoU head's part is added

@@ -20,8 +20,9 @@ from trainables.data.prompts import Prompts
 from trainables.data.reader import AnnotatedObject
 from trainables.data.readers.masks import rle_of
 from trainables.data.table import SCHEMA, RowWriter, object_rows
+from trainables.sam.decoder import decode_masks, encode_prompts
 from trainables.sam.family import EncoderConfig
-from trainables.sam.losses import decode_masks, encode_prompts, segmentation_loss
+from trainables.sam.losses import segmentation_loss
 from trainables.sam.models import build_sam
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet

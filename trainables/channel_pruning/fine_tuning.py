@@ -19,6 +19,7 @@ from trainables.channel_pruning.data.batches import Augment, normalised, trainin
 from trainables.channel_pruning.data.image_set import ImageSet
 from trainables.channel_pruning.evaluation import recalibrate
 from trainables.data.ahead import one_ahead
+from trainables.precision import Precision, autocast
 
 
 class FineTuneSettings(BaseModel):
@@ -32,6 +33,7 @@ class FineTuneSettings(BaseModel):
         momentum: of SGD.
         weight_decay: of all weights.
         recalibration: batches that measure the norms' statistics anew before the first step.
+        precision: of the network's forward and backward pass; weights and updates stay fp32.
         checkpoint_every: steps.
         augment: how pictures are varied.
     """
@@ -43,6 +45,7 @@ class FineTuneSettings(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     recalibration: int = Field(20, ge=0)
+    precision: Precision = "fp32"
     checkpoint_every: int = Field(100, ge=1)
     augment: Augment = Augment()
 
@@ -105,9 +108,9 @@ def fine_tune(
     for step, batch in one_ahead(batch_of, range(first, steps)):
         for group in optimiser.param_groups:
             group["lr"] = cosine(settings.learning_rate, step, horizon)
-        with own_random_numbers(seed, step, device):
+        with own_random_numbers(seed, step, device), autocast(settings.precision, device):
             logits = network(normalised(batch.pictures.to(device)))
-        loss = F.cross_entropy(logits, batch.labels.to(device))
+        loss = F.cross_entropy(logits.float(), batch.labels.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if regularise is not None:

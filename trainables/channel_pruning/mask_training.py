@@ -34,6 +34,7 @@ from trainables.channel_pruning.masked import MaskedNetwork, Masking, straight_t
 from trainables.channel_pruning.prunable import Prunable
 from trainables.channel_pruning.scoring import ALL_KEPT, Scorer, find_channels
 from trainables.data.ahead import one_ahead
+from trainables.precision import Precision, autocast
 
 CURRENT = "current"
 """In a checkpoint, the weights of the last step, beside the averaged ones."""
@@ -59,6 +60,7 @@ class MaskSettings(BaseModel):
         ramp_shape: how it gets there: evenly, or fast at first (arXiv 1710.01878).
         masking: which sides of weights are masked.
         batch_statistics: whether norms use each batch's own statistics.
+        precision: of the network's forward and backward pass; the hypernetwork's are fp32.
         checkpoint_every: steps.
         augment: how pictures are varied.
     """
@@ -75,6 +77,7 @@ class MaskSettings(BaseModel):
     ramp_shape: Literal["linear", "cubic"] = "cubic"
     masking: Masking = "inputs"
     batch_statistics: bool = True
+    precision: Precision = "fp32"
     checkpoint_every: int = Field(100, ge=1)
     augment: Augment = Augment()
 
@@ -141,8 +144,9 @@ def mask_step(
         )
     ]
     pictures = normalised(hypernetwork.prompt(batch.pictures))
-    logits = masked(pictures, masks, batch_statistics=settings.batch_statistics)
-    loss = F.cross_entropy(logits, batch.labels)
+    with autocast(settings.precision, pictures.device):
+        logits = masked(pictures, masks, batch_statistics=settings.batch_statistics)
+    loss = F.cross_entropy(logits.float(), batch.labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     gradients = [p.grad for p in hypernetwork.parameters() if p.grad is not None]

@@ -1,78 +1,21 @@
 """SAM's training losses (arXiv 2304.02643, appendix A): focal and dice 20:1, and the IoU head."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trainables.data.prompts import Prompts
-from trainables.sam.segment_anything_import import Sam
 
 LossKind = Literal["sam", "dice"]
 FOCAL_WEIGHT = 20.0
-
-
-def focal(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
-    """Focal loss (arXiv 1708.02002), mean over pixels: [..., H, W] to [...]."""
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    p = logits.sigmoid()
-    missed = p + targets - 2 * p * targets  # 1 − p_t
-    weight = alpha * targets + (1 - alpha) * (1 - targets)
-    return (weight * missed**gamma * cross_entropy).mean((-2, -1))
-
-
-def dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 − dice coefficient of the probabilities: [..., H, W] to [...]."""
-    p = logits.sigmoid()
-    overlap = (p * targets).sum((-2, -1))
-    return 1 - (2 * overlap + 1) / (p.sum((-2, -1)) + targets.sum((-2, -1)) + 1)
-
-
-def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
-    """IoU of the masks that the logits stand for: [..., H, W] to [...]."""
-    masks, truth = logits > 0, targets > 0.5
-    shared = (masks & truth).sum((-2, -1))
-    return shared / (masks | truth).sum((-2, -1)).clamp(min=1)
-
-
-def encode_prompts(sam: Sam, prompts: Prompts) -> tuple[Tensor, Tensor]:
-    """Sparse [N, tokens, 256] and dense [N, 256, H, W] embeddings; the prompt encoder is frozen."""
-    device = sam.pixel_mean.device
-    with torch.no_grad():
-        if prompts.boxes is not None:
-            encoded = sam.prompt_encoder(points=None, boxes=prompts.boxes.to(device), masks=None)
-        else:
-            assert prompts.points is not None
-            points = prompts.points.to(device)
-            labels = torch.ones(points.shape[:2], dtype=torch.int64, device=device)
-            encoded = sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
-    sparse, dense = encoded
-    return sparse, dense
-
-
-def decode_masks(
-    sam: Sam, embedding: Tensor, encoded: tuple[Tensor, Tensor], positions: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """All four masks of the decoder for one picture.
-
-    The first is the token for unambiguous prompts, the others are the three of ambiguous ones.
-
-    Args:
-        embedding: [1, 256, H, W].
-        encoded: what `encode_prompts` gave for the picture's N prompts.
-        positions: the prompt encoder's `get_dense_pe()`, where it is at hand.
-
-    Returns:
-        Mask logits [N, 4, 4H, 4W] and predicted IoUs [N, 4].
-    """
-    logits, ious = sam.mask_decoder.predict_masks(
-        image_embeddings=embedding,
-        image_pe=sam.prompt_encoder.get_dense_pe() if positions is None else positions,
-        sparse_prompt_embeddings=encoded[0],
-        dense_prompt_embeddings=encoded[1],
-    )
-    return logits, ious
+FOCAL_ALPHA = 0.25
+"""Of an object's pixels; those around it weigh 1 − α."""
+PIXELS_AT_ONCE = {"cpu": 1 << 18}
+"""Of enlarged masks, by the kind of device: on a CPU so many that they stay in its cache."""
+MOST_PIXELS = 1 << 26
 
 
 def segmentation_loss(
@@ -85,16 +28,94 @@ def segmentation_loss(
     head learns the IoU of every mask.
 
     Args:
-        logits: [N, 4, h, w], enlarged here to the targets' size.
+        logits: [N, 4, h, w].
         ious: [N, 4] as predicted.
         targets: [N, S, S] in {0, 1}.
         prompts: what was asked with.
         kind: `sam`, or `dice` alone for the masks, as SuperSAM (arXiv 2501.08504) has it.
     """
-    logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-    wanted = targets[:, None].expand_as(logits)
-    each = dice(logits, wanted)
-    if kind == "sam":
-        each = each + FOCAL_WEIGHT * focal(logits, wanted)
+    each, reached = mask_losses(logits, targets, kind)
     trained = each if prompts.kind == "box" else each[:, 1:].min(dim=1).values
-    return trained.mean() + F.mse_loss(ious, mask_iou(logits.detach(), wanted))
+    return trained.mean() + F.mse_loss(ious, reached)
+
+
+def mask_losses(logits: Tensor, targets: Tensor, kind: LossKind = "sam") -> tuple[Tensor, Tensor]:
+    """The loss of every mask, and its IoU with the truth, both at the targets' size.
+
+    Logits are enlarged to it a few objects at a time, and the slope of each mask's loss is worked
+    out with the loss, so that nothing of that size is held for a backward pass.
+
+    Args:
+        logits: [N, M, h, w]; gradients reach them.
+        targets: [N, S, S] in {0, 1}.
+        kind: focal (arXiv 1708.02002, γ 2, mean over pixels) and dice 20:1, or dice alone, which is
+            1 − (2 Σ p t + 1) / (Σ p + Σ t + 1).
+
+    Returns:
+        Losses and IoUs, [N, M] each.
+    """
+    each, ious = _MaskLosses.apply(logits, targets, kind)  # type: ignore[no-untyped-call]
+    return each, ious
+
+
+class _MaskLosses(torch.autograd.Function):
+    """`mask_losses`; keeps the losses' slopes at the logits, which are small."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, kind: LossKind) -> tuple[Tensor, Tensor]:
+        pixels = logits.shape[1] * targets[0].numel()
+        count = max(1, PIXELS_AT_ONCE.get(logits.device.type, MOST_PIXELS) // pixels)
+        parts = [
+            _measured(some, wanted, kind, ctx.needs_input_grad[0])
+            for some, wanted in zip(logits.split(count), targets.split(count), strict=True)
+        ]
+        each, ious, slopes = (torch.cat(found) for found in zip(*parts, strict=True))
+        ctx.save_for_backward(slopes)
+        ctx.mark_non_differentiable(ious)
+        return each, ious
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, each: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * each[:, :, None, None], None, None
+
+
+def _measured(
+    logits: Tensor, targets: Tensor, kind: LossKind, with_slopes: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a few objects: losses [n, M], IoUs [n, M], and the losses' slopes at the logits."""
+    small = logits.detach().requires_grad_(with_slopes)
+    with torch.enable_grad():
+        large = F.interpolate(small, targets.shape[-2:], mode="bilinear", align_corners=False)
+    truth = targets[:, None]
+    area = truth.sum((-2, -1))
+    inside = large.detach() > 0
+    shared, marked = (inside & (truth > 0.5)).sum((-2, -1)), inside.sum((-2, -1))
+    ious = shared / (area + marked - shared).clamp(min=1)
+    # 1 − p_t: the probability that a pixel is given to the wrong side.
+    wrong_side = 1 - 2 * truth
+    margin = large.detach() * wrong_side
+    missed = margin.sigmoid()
+    missed_object = (missed * truth).sum((-2, -1))
+    overlap = area - missed_object
+    size = overlap + missed.sum((-2, -1)) - missed_object + area + 1
+    each = 1 - (2 * overlap + 1) / size
+    slope: Tensor | None = None
+    if with_slopes:
+        by_overlap, by_size = 2 / size, (2 * overlap + 1) / size.square()
+        slope = missed * (1 - missed)
+        slope *= by_size[..., None, None] - by_overlap[..., None, None] * truth
+    if kind == "sam":
+        cross_entropy = F.softplus(margin)
+        weight = (1 - FOCAL_ALPHA) + (2 * FOCAL_ALPHA - 1) * truth
+        weighted = weight * missed.square()
+        each = each + FOCAL_WEIGHT * (weighted * cross_entropy).mean((-2, -1))
+        if slope is not None:
+            # d/dm of (1 − p_t)² CE, with m the margin: (1 − p_t)² (2 p_t CE + 1 − p_t).
+            steep = weighted * (2 * (1 - missed) * cross_entropy + missed)
+            slope += steep * (wrong_side * (FOCAL_WEIGHT / truth[0].numel()))
+    if slope is None:
+        return each, ious, torch.empty(0)
+    (slopes,) = torch.autograd.grad(large, small, slope)
+    return each, ious, slopes

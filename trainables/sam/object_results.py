@@ -16,8 +16,8 @@ from search_spaces.subnet import Subnet
 from trainables.data.prompts import PromptKind
 from trainables.data.table import BoolArray
 from trainables.data.table import decode_masks as decode_rle
+from trainables.sam.decoder import decode_masks, encode_prompts
 from trainables.sam.examples import Example
-from trainables.sam.losses import decode_masks, encode_prompts
 from trainables.sam.segment_anything_import import Sam
 from trainables.sam.supernet import Supernet
 

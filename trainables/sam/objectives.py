@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from search_spaces.subnet import Subnet
 from trainables.data.prompts import Prompts
-from trainables.sam.losses import LossKind, decode_masks, segmentation_loss
+from trainables.sam.decoder import decode_masks
+from trainables.sam.losses import LossKind, segmentation_loss
 from trainables.sam.supernet import Supernet
 
 

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +12,9 @@ from search_spaces.subnet import Subnet
 from search_spaces.subnet_space import SubnetSpace
 from trainables.data.batches import Batch
 from trainables.host_memory import release_freed_memory
-from trainables.sam.losses import LossKind, encode_prompts
+from trainables.precision import Precision, autocast
+from trainables.sam.decoder import encode_prompts
+from trainables.sam.losses import LossKind
 from trainables.sam.objectives import (
     Answers,
     Distillation,
@@ -40,7 +41,7 @@ class StepSettings(BaseModel):
     loss: LossKind = "sam"
     distillation: Distillation = Distillation()
     max_norm: float = Field(1.0, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     recompute: bool = False
 
 
@@ -127,7 +128,7 @@ def _backward(
     pictures = batch.pictures.to(device)
     targets = [target.to(device) for target in batch.targets]
     prompts = [encode_prompts(supernet.sam, asked) for asked in batch.prompts]
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    precision = autocast(settings.precision, device)
     encoder = supernet.encoder
     start = shared_layers(subnets, encoder.full_heads)
     with precision:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.batches import Batch
-from trainables.sam.losses import decode_masks, encode_prompts, segmentation_loss
+from trainables.sam.decoder import decode_masks, encode_prompts
+from trainables.sam.losses import segmentation_loss
 from trainables.sam.scores.processes import sum_over_processes
 from trainables.sam.supernet import Supernet
 from trainables.sam.units import Units

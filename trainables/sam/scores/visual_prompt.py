@@ -18,7 +18,8 @@ from trainables.channel_pruning.masked import straight_through
 from trainables.channel_pruning.prompt import PromptSettings
 from trainables.channel_pruning.weight_statistics import weight_statistics
 from trainables.data.batches import Batch
-from trainables.sam.losses import decode_masks, encode_prompts, segmentation_loss
+from trainables.sam.decoder import decode_masks, encode_prompts
+from trainables.sam.losses import segmentation_loss
 from trainables.sam.scores.blind import magnitude
 from trainables.sam.scores.processes import sum_over_processes
 from trainables.sam.supernet import Supernet
