@@ -3,18 +3,20 @@
     python scripts/ablations.py --output runs/ablations
 
 Every row trains `vit_t` on the nuclei that ship, from the same weights, on the same pictures in the
-same order for the same number of steps, and is measured on test before its training and after it:
-the parent, random subnets of its space with about 30 % and 50 % fewer encoder parameters, of which
-the mean counts, and the smallest. A row that is done is kept in the output directory and not
-repeated. The tables of docs/results.md are printed from what is there.
+same order for the same number of steps, and is measured on test with boxes and with points. Before
+its training: all layers, with the first half, quarter and eighth of their MLPs' neurons, where the
+order is all that counts. After it: the parent, random subnets of its space with about 30 % and 50 %
+fewer encoder parameters, of which the mean counts, and the smallest. A row that is done is kept in
+the output directory and not repeated. The tables of docs/results.md are printed from what is there.
 """
 
 import argparse
+import itertools
 import json
 import random
 import re
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,13 @@ from search_spaces.subnet_space import SubnetSpace
 from trainables.data.batches import AugmentSettings, training_batch
 from trainables.data.calibration import calibration_batches
 from trainables.data.pictures import Pictures
+from trainables.data.prompts import PromptKind
+from trainables.precision import Precision
 from trainables.sam.evaluation import EvaluationSet
+from trainables.sam.examples import make_examples
 from trainables.sam.layer_worth import layer_worth
 from trainables.sam.models import load_sam
+from trainables.sam.object_results import object_results, pictures_at_once
 from trainables.sam.objectives import Distillation
 from trainables.sam.sandwich import sandwich_step, sandwich_subnets
 from trainables.sam.scores import SCORES, order_of
@@ -42,8 +48,12 @@ from trainables.sam.supernet import Supernet
 from trainables.sam.units import reorder
 from trainables.supernet import TrainingSettings, learning_rate_at, make_optimiser
 
-SIZE, PROMPTS, OBJECTS = 256, "box", 8
-SMALLER, WITHIN, DRAWN = (0.3, 0.5), 0.02, 3
+SIZE, OBJECTS = 256, 8
+TRAINED: PromptKind = "mixed"
+MEASURED: tuple[PromptKind, ...] = ("box", "point")
+MEASURED_OBJECTS = 6
+SLICES = (2, 4, 8)
+SMALLER, WITHIN, DRAWN = (0.3, 0.5), 0.02, 2
 LEARNING_RATE = 1e-4
 AUGMENT = AugmentSettings(smallest_crop=0.85, box_noise=0.02)
 """As in the parent's own training; more noise than it had last costs it 0.02 within 60 steps."""
@@ -126,13 +136,13 @@ def split(name: str) -> Pictures:
 
 
 def worth_of_layers(seed: int, folder: Path) -> list[float]:
-    """mIoU lost without each layer, on 32 pictures; measured once a seed."""
+    """mIoU of points lost without each layer, on 32 pictures; measured once a seed."""
     path = folder / f"worth-{seed}.json"
     if not path.exists():
         examples = EvaluationSet(
             split("train"),
             image_size=SIZE,
-            prompts=PROMPTS,
+            prompts="point",
             seed=seed,
             limit=32,
             max_objects=OBJECTS,
@@ -160,11 +170,14 @@ def measured_subnets(supernet: Supernet, space: SubnetSpace) -> dict[str, list[S
         for _ in range(DRAWN):
             subnet = sample_feasible(space, costs, bounds, rng, drawn)
             drawn += [] if subnet is None else [subnet]
-        found[f"-{share:.0%}"] = drawn
+        if drawn:
+            found[f"-{share:.0%}"] = drawn
     return {**found, "smallest": [space.smallest]}
 
 
-def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]:
+def run(
+    variant: Variant, seed: int, steps: int, precision: Precision, folder: Path
+) -> dict[str, Any]:
     """Train and measure one row."""
     supernet = fresh()
     design = design_of(variant)
@@ -176,14 +189,17 @@ def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]
     pictures = split("train")
     if variant.score is not None:
         batches = calibration_batches(
-            pictures, 16, seed=seed, image_size=SIZE, max_objects=OBJECTS, prompts=PROMPTS
+            pictures, 16, seed=seed, image_size=SIZE, max_objects=OBJECTS, prompts=TRAINED
         )
         neurons = supernet.encoder.neurons
         reorder(neurons, order_of(SCORES[variant.score](supernet, batches, seed, neurons)))
     settings = TrainingSettings(
-        learning_rate=LEARNING_RATE, distillation=variant.distillation, augment=AUGMENT
+        learning_rate=LEARNING_RATE,
+        distillation=variant.distillation,
+        augment=AUGMENT,
+        precision=precision,
     )
-    before = measure(supernet.eval(), space)
+    before = measure(supernet.eval(), sliced_subnets(supernet))
     optimiser = make_optimiser(supernet, settings)
     supernet.train()
     for step in range(steps if variant.trained else 0):
@@ -196,35 +212,57 @@ def run(variant: Variant, seed: int, steps: int, folder: Path) -> dict[str, Any]
             batch_size=settings.batch_size,
             image_size=SIZE,
             max_objects=settings.max_objects,
-            prompts=PROMPTS,
+            prompts=TRAINED,
             augment=settings.augment,
         )
         subnets = sandwich_subnets(space, step, seed=seed, n_random=settings.n_random)
         variant.steps(supernet, subnets, batch, optimiser, settings)
-    after = measure(supernet.eval(), space) if variant.trained else before
+    after = measure(supernet.eval(), measured_subnets(supernet, space))
     return {
         "variant": variant.name,
         "seed": seed,
         "steps": steps,
-        "before": before["miou"],
-        **after,
+        "before": before,
+        "after": after,
     }
 
 
-def measure(supernet: Supernet, space: SubnetSpace) -> dict[str, Any]:
-    """mIoU on test, and by what share of the encoder's parameters the subnets are smaller."""
-    examples = EvaluationSet(
-        split("test"), image_size=SIZE, prompts=PROMPTS, seed=0, max_objects=16
+def sliced_subnets(supernet: Supernet) -> dict[str, list[Subnet]]:
+    """All layers, with the first neurons of each MLP alone."""
+    widths = supernet.largest.mlp_widths
+    layers = supernet.largest.layers
+    return {
+        f"1/{part}": [Subnet(layers, tuple(width // part for width in widths))] for part in SLICES
+    }
+
+
+def measure(supernet: Supernet, subnets: dict[str, list[Subnet]]) -> dict[str, Any]:
+    """For each column mIoU on test by prompt, and how much smaller the encoder is; both means."""
+    examples = list(
+        make_examples(
+            split("test"),
+            MEASURED,
+            image_size=SIZE,
+            seed=0,
+            max_objects=MEASURED_OBJECTS,
+            min_area=1,
+        )
     )
-    full = supernet.costs.costs(space.largest).encoder_params
-    found: dict[str, Any] = {"miou": {}, "mious": {}, "smaller": {}, "subnets": {}}
-    for name, subnets in measured_subnets(supernet, space).items():
-        if subnets:
-            mious = [examples.evaluate(supernet, subnet).miou for subnet in subnets]
-            costs = [supernet.costs.costs(subnet).encoder_params for subnet in subnets]
-            found["miou"][name], found["mious"][name] = statistics.fmean(mious), mious
-            found["smaller"][name] = [1 - cost / full for cost in costs]
-            found["subnets"][name] = [subnet.to_dict() for subnet in subnets]
+    full = supernet.costs.costs(supernet.largest).encoder_params
+    found: dict[str, Any] = {}
+    for name, some in subnets.items():
+        results = [
+            result
+            for subnet in some
+            for result in object_results(
+                supernet, subnet, examples, MEASURED, batch_size=pictures_at_once(SIZE)
+            )
+        ]
+        found[name] = {
+            kind: statistics.fmean(r.iou for r in results if r.kind == kind) for kind in MEASURED
+        }
+        costs = [supernet.costs.costs(subnet).encoder_params for subnet in some]
+        found[name]["smaller"] = 1 - statistics.fmean(costs) / full
     return found
 
 
@@ -234,26 +272,27 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(path.read_text())
 
 
-def table(folder: Path, when: str, title: str) -> Table:
+def table(folder: Path, when: str, columns: Sequence[str], title: str) -> Table:
     """Means over seeds, and the spread where there are several.
 
     Args:
         folder: with the rows.
-        when: the key of a row's figures, `before` or `miou`.
+        when: the key of a row's figures, `before` or `after`.
+        columns: of these figures.
         title: of the table.
     """
     found = list(rows(folder))
-    columns = ["parent", *(f"-{share:.0%}" for share in SMALLER), "smallest"]
-    shown = Table(title=f"mIoU on test, box prompts, {title}", title_justify="left")
-    for name in ("variant", "seeds", *columns):
-        shown.add_column(name, justify="left" if name == "variant" else "right")
+    shown = Table(title=f"mIoU on test, {title}", title_justify="left")
+    shown.add_column("variant")
+    for name in ("seeds", *(f"{kind}, {column}" for kind in MEASURED for column in columns)):
+        shown.add_column(name, justify="right")
     for variant in VARIANTS:
         own = [row for row in found if row["variant"] == variant.name]
         if not own:
             continue
         cells = []
-        for name in columns:
-            values = [row[when][name] for row in own if name in row[when]]
+        for kind, column in itertools.product(MEASURED, columns):
+            values = [row[when][column][kind] for row in own if column in row[when]]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "–")
         shown.add_row(variant.name, str(len(own)), *cells)
@@ -264,8 +303,9 @@ def main() -> None:
     """Train what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -275,11 +315,14 @@ def main() -> None:
         for variant in VARIANTS:
             path = folder / f"row-{seed}-{variant.slug}.json"
             if not path.exists():
-                row = run(variant, seed, arguments.steps, folder)
+                row = run(variant, seed, arguments.steps, arguments.precision, folder)
                 path.write_text(json.dumps(row))
-                print(f"{path.name}: {row['variant']} {row['miou']}", flush=True)
-    for when, title in (("before", "before training"), ("miou", "trained")):
-        Console().print(table(folder, when, title))
+                print(f"{path.name}: {row['before']} {row['after']}", flush=True)
+    console = Console(width=160)
+    slices = [f"1/{part}" for part in SLICES]
+    console.print(table(folder, "before", slices, "sliced to a share of each MLP, untrained"))
+    sizes = ["parent", *(f"-{share:.0%}" for share in SMALLER), "smallest"]
+    console.print(table(folder, "after", sizes, "trained"))
 
 
 if __name__ == "__main__":
