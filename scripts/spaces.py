@@ -1,7 +1,7 @@
 """Does designing the space pay? Equal training steps for a designed space and for three given ones.
 
-    python scripts/spaces.py --output runs/spaces [--seeds 0 1 2]
-    python scripts/spaces.py --output runs/spaces-em --config configs/results/em.yaml \
+    python scripts/spaces.py --output runs/spaces [--seeds 0 1 2] [--steps 400] [--evaluations 100]
+    python scripts/spaces.py --output runs/spaces-em --config configs/results/em.yaml --seeds 0 \
         data=vnc_em checkpoint=mobile_sam.pt
 
 Every space is a study of its own, with the same seed, data, training steps in all and evaluations
@@ -12,8 +12,9 @@ sliced heads, of which the best goes on, as `supersam run` does; each of the oth
 - widths: every layer stays, its MLP has any of the widths, as in AutoFormer (arXiv 2107.00651);
 - layers: MLPs stay whole, layers go with measured probabilities.
 
-What counts is the hypervolume of each final front on test. A study that is done is not repeated,
-and one that was cut off goes on.
+What counts is the hypervolume of each final front on test. Beside it stands the best mIoU on test
+at half the parent's MACs or less, which a space owes nothing to merely reaching smaller subnets.
+A study that is done is not repeated, and one that was cut off goes on.
 """
 
 import argparse
@@ -32,10 +33,11 @@ from automl.sam.study import Study
 from search_spaces.design import FORMULA, RELEASED_LAYERS, DesignSpace
 
 QUICK_START = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
-STEPS, EVALUATIONS = 400, 100
-"""In all; the designed space's rungs are made to fit them."""
-DESIGNED = {"trials": 4, "reduction": 4, "steps": 40, "evaluations": 10}
-ONE = {"trials": 1, "steps": STEPS, "evaluations": EVALUATIONS}
+DESIGNS, SHARE = 4, 0.1
+"""The designed space tries so many designs, and gives each this share of all steps and evaluations;
+the best goes on with what is left."""
+HALF = 0.5
+"""Of the parent's MACs."""
 SPACES: dict[str, dict[str, Any]] = {
     "designed": {
         "removable": [5, 0, 6],
@@ -53,25 +55,29 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
-def config_of(base: StudyConfig, space: str, seed: int) -> StudyConfig:
+def config_of(
+    base: StudyConfig, space: str, seed: int, steps: int, evaluations: int
+) -> StudyConfig:
     """The study of a space, with as many steps and evaluations in all as any other."""
     values = base.model_dump(mode="json")
     offered = SPACES[space]
-    if space != "designed":
+    designs = DESIGNS if space == "designed" else 1
+    if designs == 1:
         first = DesignSpace().first_points()[0]
         # The formula's parameters say nothing where probabilities are given.
         left_out = FORMULA if "probabilities" in offered else ()
         offered = {n: [value] for n, value in first.items() if n not in left_out} | offered
-    budget = DESIGNED if space == "designed" else ONE
-    values["designs"] = {**values["designs"], **budget, "space": offered}
+    each = {"steps": steps, "evaluations": evaluations}
+    last = dict(each)
+    if designs > 1:
+        each = {name: round(SHARE * amount) for name, amount in each.items()}
+        # Training goes on from the first rung, evaluations are made anew.
+        last["steps"] -= (designs - 1) * each["steps"]
+        last["evaluations"] -= designs * each["evaluations"]
+    rung = {"trials": designs, "reduction": max(2, designs), **each}
+    values["designs"] = {**values["designs"], **rung, "space": offered}
     values["seed"] = seed
-    values["final"] = {"steps": STEPS, "evaluations": EVALUATIONS}
-    if space == "designed":
-        others = DESIGNED["trials"] - 1
-        values["final"] = {
-            "steps": STEPS - others * DESIGNED["steps"],
-            "evaluations": EVALUATIONS - DESIGNED["trials"] * DESIGNED["evaluations"],
-        }
+    values["final"] = last
     return StudyConfig.model_validate(values)
 
 
@@ -101,6 +107,15 @@ def run(config: StudyConfig, output: Path) -> dict[str, Any]:
         "hypervolume_val": hypervolume(points["val"]),
         "front": len(result.front),
         "best_miou_test": max(row["miou_test"] for row in result.front),
+        "half_miou_test": max(
+            (
+                row["miou_test"]
+                for row in result.front
+                if row["encoder_macs"] <= HALF * parent["encoder_macs"]
+            ),
+            default=None,
+        ),
+        "smallest": min(row["encoder_macs"] for row in result.front) / parent["encoder_macs"],
         "steps": spent(config)[0],
         "evaluations": spent(config)[1],
     }
@@ -108,10 +123,17 @@ def run(config: StudyConfig, output: Path) -> dict[str, Any]:
 
 def table(folder: Path) -> Table:
     """Means over seeds, and the spread where there are several."""
-    shown = Table(title="Hypervolume of (MACs saved, mIoU)", title_justify="left")
-    names = ("seeds", "steps", "evaluations", "front", "val", "test")
+    shown = Table(title="Fronts on test, hypervolume of (MACs saved, mIoU)", title_justify="left")
+    names = ("seeds", "steps", "evaluations", "front")
+    figures = {
+        "hypervolume val": "hypervolume_val",
+        "hypervolume test": "hypervolume_test",
+        "smallest, MACs": "smallest",
+        "best mIoU": "best_miou_test",
+        "at half the MACs": "half_miou_test",
+    }
     shown.add_column("space")
-    for name in names:
+    for name in (*names, *figures):
         shown.add_column(name, justify="right")
     for space in SPACES:
         found = [json.loads(p.read_text()) for p in sorted(folder.glob(f"{space}-*.json"))]
@@ -119,10 +141,10 @@ def table(folder: Path) -> Table:
             continue
         cells = [", ".join(map(str, sorted({row[n] for row in found}))) for n in names[1:3]]
         cells.append(f"{statistics.fmean(row['front'] for row in found):.0f}")
-        for split in ("val", "test"):
-            values = [row[f"hypervolume_{split}"] for row in found]
+        for figure in figures.values():
+            values = [row[figure] for row in found if row[figure] is not None]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.4f}{spread}")
+            cells.append(f"{statistics.fmean(values):.4f}{spread}" if values else "–")
         shown.add_row(space, str(len(found)), *cells)
     return shown
 
@@ -133,6 +155,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--config", type=Path, default=QUICK_START)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=400, help="of each study in all")
+    parser.add_argument("--evaluations", type=int, default=100, help="likewise")
     parser.add_argument("--spaces", nargs="+", choices=SPACES, default=[*SPACES])
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
@@ -143,9 +167,10 @@ def main() -> None:
         for space in options.spaces:
             path = folder / f"{space}-{seed}.json"
             if not path.exists():
-                found = run(config_of(base, space, seed), folder / f"{space}-{seed}")
+                config = config_of(base, space, seed, options.steps, options.evaluations)
+                found = run(config, folder / f"{space}-{seed}")
                 path.write_text(json.dumps({"space": space, "seed": seed, **found}))
-    Console().print(table(folder))
+    Console(width=140).print(table(folder))
 
 
 if __name__ == "__main__":
