@@ -235,3 +235,28 @@ def test_recalibration_measures_the_norms_anew(images):
     assert same(weights, dict(network.named_parameters()))
     assert network.bn1.momentum == 0.1
     assert not network.bn1.training
+
+
+def test_in_bf16_weights_stay_fp32_and_losses_are_near(images, tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        network = Prunable.of(network_of("cifar"), SIZE)
+        reports = [Reports(tmp_path / precision / name) for name in ("masks", "tuning")]
+        masks = MASKS.model_copy(update={"precision": precision})
+        trained_masks(network, images, hyper(network), masks, report=reports[0])
+        tuning = TUNING.model_copy(update={"precision": precision})
+        fine_tune(
+            network.network,
+            images,
+            tuning,
+            steps=STEPS,
+            horizon=STEPS,
+            image_size=SIZE,
+            seed=1,
+            report=reports[1],
+        )
+        assert all(t.dtype == torch.float32 for t in network.network.parameters())
+        losses[precision] = [found.metrics[0]["loss"] for found in reports]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    for own, plain in zip(losses["bf16"], losses["fp32"], strict=True):
+        assert own != plain
