@@ -160,9 +160,11 @@ def test_reordering_changes_no_output(supernet, pictures, config, name):
     if name == "random":  # follows the units' places, not the units
         return
     again = SCORES[name](supernet, [labelled(pictures)], 0, units)
+    within = 1e-3 if name == "pass" else 1e-4  # its updates carry rounding on
     for old, new in zip(scores, again, strict=True):
         wanted = old.sort(descending=True).values
-        torch.testing.assert_close(new, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+        atol = within * float(wanted.abs().max())
+        torch.testing.assert_close(new, wanted, rtol=within, atol=atol)
 
 
 def test_a_subnets_gradient_stays_within_its_slice(supernet, config, pictures):
