@@ -149,13 +149,29 @@ def mask_step(
     loss = F.cross_entropy(logits.float(), batch.labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    update(hypernetwork, optimiser)
+    return loss.item(), selection
+
+
+def update(hypernetwork: HyperNetwork, optimiser: torch.optim.Optimizer) -> None:
+    """Step along the gradient, scaled to length 1.
+
+    Raises:
+        FloatingPointError: it is not finite; no weight has changed.
+    """
     gradients = [p.grad for p in hypernetwork.parameters() if p.grad is not None]
     norm = get_total_norm(gradients)
     if not torch.isfinite(norm):
         raise FloatingPointError(f"the gradients' norm is {norm.item()}")
     torch._foreach_div_(gradients, norm.clamp(min=1e-12))
     optimiser.step()
-    return loss.item(), selection
+
+
+def averaged(hypernetwork: HyperNetwork, horizon: int, settings: MaskSettings) -> AveragedModel:
+    """Takes the hypernetwork's weights in, and holds what `settings.averaged` says of them."""
+    # The first update copies; what an average over no more than a step is worth is the last one.
+    decay = max(0.0, 1 - 1 / (settings.averaged * horizon)) if settings.averaged else 0.0
+    return AveragedModel(hypernetwork, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
 def train_masks(
@@ -198,9 +214,7 @@ def train_masks(
     masked = MaskedNetwork(prunable.network, prunable.groups, settings.masking)
     optimiser = make_optimiser(hypernetwork, settings)
     key = _key(hypernetwork, prunable, budget, settings, horizon, seed)
-    # The first update copies; what an average over no more than a step is worth is the last one.
-    decay = max(0.0, 1 - 1 / (settings.averaged * horizon)) if settings.averaged else 0.0
-    average = AveragedModel(hypernetwork, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average = averaged(hypernetwork, horizon, settings)
     first, thresholds = 0, [ALL_KEPT] * len(prunable.groups)
     if checkpoint is not None:
         others = {CURRENT: hypernetwork}

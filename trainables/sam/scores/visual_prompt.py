@@ -12,8 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainables.channel_pruning.cosine import cosine
 from trainables.channel_pruning.groups import ChannelGroup, Member
 from trainables.channel_pruning.hypernetwork import HyperNetwork, HyperSettings
+from trainables.channel_pruning.mask_training import (
+    MaskSettings,
+    averaged,
+    make_optimiser,
+    update,
+)
 from trainables.channel_pruning.masked import straight_through
 from trainables.channel_pruning.prompt import PromptSettings
 from trainables.channel_pruning.weight_statistics import weight_statistics
@@ -27,8 +34,9 @@ from trainables.sam.units import Units
 
 STEPS = 24
 """Updates of prompt, encoder and hypernetwork, each on all pictures."""
-LEARNING_RATE = 2e-3
-"""Of Adam, at the start; half a cosine takes it down to 0."""
+MASKS = MaskSettings(learning_rate=2.0)
+"""How prompt, encoder and hypernetwork are updated: as for a classifier's channels, in longer steps,
+since there are few and each is on all pictures."""
 SMALLEST_SHARE = 0.25
 """Of the units that stay, of all layers together, once the ramp is over."""
 Hook = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -92,8 +100,8 @@ def _learnt(
     layers = _ranked(supernet, units, groups, settings)
     hypernetwork = HyperNetwork(settings, groups, supernet.encoder.image_size, seed=seed)
     hypernetwork.to(device)
-    optimiser = torch.optim.Adam(hypernetwork.parameters(), LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    optimiser = make_optimiser(hypernetwork, MASKS)
+    average = averaged(hypernetwork, STEPS, MASKS)
     statistics = [layer.statistics for layer in layers]
     prior = [layer.prior for layer in layers]
     thresholds = [float("-inf")] * len(layers)
@@ -103,6 +111,8 @@ def _learnt(
         return found
 
     for step in range(STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = cosine(group["peak"], step, STEPS)
         with torch.enable_grad():
             scores = scored()
             threshold = _threshold(scores, _share(step))
@@ -114,9 +124,10 @@ def _learnt(
         slopes = _slopes(supernet, batches, layers, gates, prompt)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward([*gates, prompt], slopes)
-        optimiser.step()
-        schedule.step()
+        update(hypernetwork, optimiser)
+        average.update_parameters(hypernetwork)
         thresholds = [threshold] * len(layers)
+    hypernetwork.load_state_dict(average.module.state_dict())
     with torch.no_grad():
         return [
             score[layer.order.argsort()].double().cpu()
