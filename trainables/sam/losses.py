@@ -15,7 +15,7 @@ FOCAL_ALPHA = 0.25
 """Of an object's pixels; those around it weigh 1 − α."""
 PIXELS_AT_ONCE = {"cpu": 1 << 18}
 """Of enlarged masks, by the kind of device: on a CPU so many that they stay in its cache."""
-MOST_PIXELS = 1 << 26
+MOST_PIXELS = 1 << 24
 
 
 def segmentation_loss(
