@@ -35,8 +35,8 @@ from trainables.sam.units import Units
 STEPS = 24
 """Updates of prompt, encoder and hypernetwork, each on all pictures."""
 MASKS = MaskSettings(learning_rate=2.0)
-"""How prompt, encoder and hypernetwork are updated: as for a classifier's channels, in longer steps,
-since there are few and each is on all pictures."""
+"""How prompt, encoder and hypernetwork are updated: as for a classifier's channels, but in longer
+steps, since there are few and each is on all pictures."""
 SMALLEST_SHARE = 0.25
 """Of the units that stay, of all layers together, once the ramp is over."""
 Hook = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]
