@@ -4,8 +4,7 @@
 
 For embeddings of several sizes and numbers of boxes it prints what segment_anything's decoder takes
 without gradients and with a backward pass, and how many times faster ours is; then the same for the
-losses of all masks with their slopes.
-Medians, all in turn in each repeat.
+losses of all masks with their gradients. Medians, all in turn in each repeat.
 """
 
 import argparse
@@ -99,7 +98,7 @@ def main(repeats: int) -> None:
         new = partial(lambda x, t: mask_losses(x, t)[0], logits, targets)
         run = [partial(lambda loss: loss().mean().backward(), loss) for loss in (own, new)]
         print(f"losses, {prompts} x 4 masks of {16 * side} px")
-        print(f"  {'with slopes':14}{compared(*run, repeats)}")
+        print(f"  {'with gradients':14}{compared(*run, repeats)}")
 
 
 if __name__ == "__main__":

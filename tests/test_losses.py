@@ -37,14 +37,14 @@ def test_each_masks_loss_equals_the_formulas_pixel_by_pixel(kind):
 
 @pytest.mark.parametrize("kind", ["sam", "dice"])
 @pytest.mark.parametrize("pixels", [1, 1 << 20])
-def test_slopes_are_those_of_the_losses_in_parts_of_any_size(kind, pixels, monkeypatch):
+def test_gradients_are_those_of_the_losses_in_parts_of_any_size(kind, pixels, monkeypatch):
     monkeypatch.setitem(PIXELS_AT_ONCE, "cpu", pixels)
     targets = (random_tensor(3, 8, 8, seed=1) > 0).double()
     logits = (3 * random_tensor(3, 2, 4, 4)).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: mask_losses(x, targets, kind)[0], logits)
 
 
-def test_sure_logits_have_finite_losses_and_slopes():
+def test_sure_logits_have_finite_losses_and_gradients():
     targets = torch.zeros(2, 8, 8)
     targets[:, :4] = 1
     logits = torch.stack([targets[0] * 200 - 100, 100 - targets[0] * 200])[:, None]
@@ -66,8 +66,8 @@ def test_an_empty_mask_of_nothing_has_iou_zero():
 def test_without_gradients_the_losses_are_the_same():
     logits, targets = random_tensor(3, 4, 4, 4), (random_tensor(3, 8, 8, seed=1) > 0).float()
     found = mask_losses(logits.clone().requires_grad_(), targets)
-    for with_slopes, without in zip(found, mask_losses(logits, targets), strict=True):
-        assert torch.equal(with_slopes, without)
+    for with_gradients, without in zip(found, mask_losses(logits, targets), strict=True):
+        assert torch.equal(with_gradients, without)
 
 
 def expected_loss(logits, ious, targets, *, box):

@@ -16,6 +16,7 @@ FOCAL_ALPHA = 0.25
 PIXELS_AT_ONCE = {"cpu": 1 << 18}
 """Of enlarged masks, by the kind of device: on a CPU so many that they stay in its cache."""
 MOST_PIXELS = 1 << 24
+"""Likewise on any other device."""
 
 
 def segmentation_loss(
@@ -42,8 +43,8 @@ def segmentation_loss(
 def mask_losses(logits: Tensor, targets: Tensor, kind: LossKind = "sam") -> tuple[Tensor, Tensor]:
     """The loss of every mask, and its IoU with the truth, both at the targets' size.
 
-    Logits are enlarged to it a few objects at a time, and the slope of each mask's loss is worked
-    out with the loss, so that nothing of that size is held for a backward pass.
+    Logits are enlarged to it a few objects at a time, and the gradient of each mask's loss is
+    worked out with the loss, so that nothing of that size is held for a backward pass.
 
     Args:
         logits: [N, M, h, w]; gradients reach them.
@@ -59,7 +60,7 @@ def mask_losses(logits: Tensor, targets: Tensor, kind: LossKind = "sam") -> tupl
 
 
 class _MaskLosses(torch.autograd.Function):
-    """`mask_losses`; keeps the losses' slopes at the logits, which are small."""
+    """`mask_losses`; keeps the losses' gradients at the logits, which are small."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, kind: LossKind) -> tuple[Tensor, Tensor]:
@@ -69,23 +70,23 @@ class _MaskLosses(torch.autograd.Function):
             _measured(some, wanted, kind, ctx.needs_input_grad[0])
             for some, wanted in zip(logits.split(count), targets.split(count), strict=True)
         ]
-        each, ious, slopes = (torch.cat(found) for found in zip(*parts, strict=True))
-        ctx.save_for_backward(slopes)
+        each, ious, gradients = (torch.cat(found) for found in zip(*parts, strict=True))
+        ctx.save_for_backward(gradients)
         ctx.mark_non_differentiable(ious)
         return each, ious
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, each: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        (slopes,) = ctx.saved_tensors
-        return slopes * each[:, :, None, None], None, None
+        (gradients,) = ctx.saved_tensors
+        return gradients * each[:, :, None, None], None, None
 
 
 def _measured(
-    logits: Tensor, targets: Tensor, kind: LossKind, with_slopes: bool
+    logits: Tensor, targets: Tensor, kind: LossKind, with_gradients: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a few objects: losses [n, M], IoUs [n, M], and the losses' slopes at the logits."""
-    small = logits.detach().requires_grad_(with_slopes)
+    """Of a few objects: losses [n, M], IoUs [n, M], and the losses' gradients at the logits."""
+    small = logits.detach().requires_grad_(with_gradients)
     with torch.enable_grad():
         large = F.interpolate(small, targets.shape[-2:], mode="bilinear", align_corners=False)
     truth = targets[:, None]
@@ -101,21 +102,21 @@ def _measured(
     overlap = area - missed_object
     size = overlap + missed.sum((-2, -1)) - missed_object + area + 1
     each = 1 - (2 * overlap + 1) / size
-    slope: Tensor | None = None
-    if with_slopes:
+    gradient: Tensor | None = None
+    if with_gradients:
         by_overlap, by_size = 2 / size, (2 * overlap + 1) / size.square()
-        slope = missed * (1 - missed)
-        slope *= by_size[..., None, None] - by_overlap[..., None, None] * truth
+        gradient = missed * (1 - missed)
+        gradient *= by_size[..., None, None] - by_overlap[..., None, None] * truth
     if kind == "sam":
         cross_entropy = F.softplus(margin)
         weight = (1 - FOCAL_ALPHA) + (2 * FOCAL_ALPHA - 1) * truth
         weighted = weight * missed.square()
         each = each + FOCAL_WEIGHT * (weighted * cross_entropy).mean((-2, -1))
-        if slope is not None:
+        if gradient is not None:
             # d/dm of (1 − p_t)² CE, with m the margin: (1 − p_t)² (2 p_t CE + 1 − p_t).
             steep = weighted * (2 * (1 - missed) * cross_entropy + missed)
-            slope += steep * (wrong_side * (FOCAL_WEIGHT / truth[0].numel()))
-    if slope is None:
+            gradient += steep * (wrong_side * (FOCAL_WEIGHT / truth[0].numel()))
+    if gradient is None:
         return each, ious, torch.empty(0)
-    (slopes,) = torch.autograd.grad(large, small, slope)
-    return each, ious, slopes
+    (gradients,) = torch.autograd.grad(large, small, gradient)
+    return each, ious, gradients
