@@ -116,6 +116,10 @@ def search(workspace: Workspace, weights: Path, evaluations: int) -> None:
     assert [row["failure"] for row in rows] == [None] * evaluations
 
 
+def length(tensors: list[torch.Tensor]) -> float:
+    return float(torch.cat([tensor.double().flatten() for tensor in tensors]).norm())
+
+
 def test_evaluators_are_on_all_nodes(tmp_path: Path, splits: Path) -> None:
     search(workspace_of(tmp_path, splits, "met", evaluators=2), tmp_path, 4)
     with_processors = {n["NodeID"] for n in ray.nodes() if "CPU" in n["Resources"]}
@@ -150,9 +154,11 @@ def test_a_training_on_two_nodes_equals_one_in_this_process(tmp_path: Path, spli
         report=lambda metrics, kept: None,
     )
     found, expected = read_state_dict(folder / WEIGHTS), alone.sam.state_dict()
-    step = max(float((expected[name] - before[name]).abs().max()) for name in before)
-    apart = max(float((expected[name] - found[name]).abs().max()) for name in before)
-    assert step > 1e-5
+    # Lengths over all parameters: where a gradient is rounding alone, such as at a key's bias, Adam
+    # makes a step of it, and two processes round otherwise than one.
+    step = length([expected[name] - before[name] for name in before])
+    apart = length([expected[name] - found[name] for name in before])
+    assert step > 1e-3
     assert apart < 1e-2 * step
 
 

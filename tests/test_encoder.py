@@ -115,7 +115,9 @@ def test_after_reordering_neurons_stand_by_descending_score(supernet, batch, met
     reorder(neurons, orders)
     for old, new in zip(before, SCORES[metric](supernet, [batch], 0, neurons), strict=True):
         assert (new.diff() <= 1e-6 * new[0]).all()
-        torch.testing.assert_close(new, old.sort(descending=True).values, rtol=1e-4, atol=1e-12)
+        expected = old.sort(descending=True).values
+        # PASS's scores may be near 0, where rounding is as large as elsewhere.
+        torch.testing.assert_close(new, expected, rtol=1e-4, atol=1e-6 * float(old.abs().max()))
 
 
 def test_reordering_keeps_the_parameters_in_their_place(supernet):
