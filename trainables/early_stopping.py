@@ -7,11 +7,13 @@ harder, or one subnet copes better with its kind), so pictures are what is count
 over the nₚ objects of picture p, of the rival's IoU minus the subnet's,
 
     mean difference   D  = Σ dₚ / Σ nₚ
-    standard error    SE = √(P / (P − 1) · Σ (dₚ − D · nₚ)²) / Σ nₚ
+    standard error    SE = √((1 − f) · P / (P − 1) · Σ (dₚ − D · nₚ)²) / Σ nₚ
 
 which is the linearised error of a ratio of sums over P clusters (Cochran, Sampling Techniques,
-chapter 6; without the correction for finite populations, which would make it smaller). A subnet is
-stopped by a rival that costs no more where P is large enough and D > z · SE.
+chapter 6). What counts is the mean over these pictures and no others, so 1 − f is the correction
+for finite populations, with f the share of all objects that were seen: the later it gets, the less
+is left that could turn the result. A subnet is stopped by a rival that costs no more where P is
+large enough and D > z · SE.
 
 What this assumes: the pictures so far are like a random sample of all of them. The splits that
 `prepare` writes stand in random order, but tiles of one section stand side by side and are alike:
@@ -21,11 +23,11 @@ How often it errs: where both are equally good on all pictures, one comparison s
 with probability 1 − Φ(3) = 0.13% for z = 3 and many pictures. With P of them it is Student's t with
 P − 1 degrees of freedom: 1.0% for 8 pictures, 0.4% for 16; pictures with very unequal numbers of
 objects count as fewer. Where the subnet is truly better it is less, and falls fast with its lead.
-Comparisons add up: with R rivals and two rungs to ask after it is at most 2 · R times that, and far
-less since rivals are alike. What is lost by a mistake is little: the subnet is about as good as a
-rival that costs no more, and to be on the front it would have to be better than all of those. With
-a front alone as rivals R is small; with all subnets that were evaluated whole more is stopped, as
-one that differs little from a subnet says more about it than a better one does.
+Comparisons add up: with R rivals and three rungs to ask after it is at most 3 · R times that, and
+far less since rivals are alike. What is lost by a mistake is little: the subnet is about as good as
+a rival that costs no more, and to be on the front it would have to be better than all of those.
+With a front alone as rivals R is small; with all subnets that were evaluated whole more is stopped,
+as one that differs little from a subnet says more about it than a better one does.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ from math import ceil, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-RUNGS = (0.25, 0.5, 1.0)
+RUNGS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the pictures after which an evaluation may end; the last is all of them."""
 
 
@@ -118,8 +120,10 @@ STOPPING = StoppingRule()
 def paired_lead(rival: Rival, so_far: ObjectIous) -> tuple[float, float]:
     """By how much a rival's mean IoU is higher on the same objects, and the standard error of that.
 
+    The error is that of an estimate of the lead on all of the rival's objects: 0 once all are seen.
+
     Args:
-        rival: evaluated on these objects and perhaps more.
+        rival: evaluated on these objects and those that are left.
         so_far: of two pictures or more.
 
     Raises:
@@ -133,7 +137,8 @@ def paired_lead(rival: Rival, so_far: ObjectIous) -> tuple[float, float]:
     by_picture = np.add.reduceat(leads, starts)
     mean = float(by_picture.sum()) / seen
     residuals = by_picture - mean * so_far.objects
-    error = sqrt(pictures / (pictures - 1) * float(residuals @ residuals)) / seen
+    left = 1 - seen / len(rival.object_ious)
+    error = sqrt(left * pictures / (pictures - 1) * float(residuals @ residuals)) / seen
     return mean, error
 
 
