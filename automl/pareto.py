@@ -6,9 +6,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def objectives(macs: float, quality: float, parent_macs: float) -> tuple[float, float]:
-    """The two objectives: the share of the parent's MACs that a model saves, and how good it is."""
-    return 1.0 - macs / parent_macs, quality
+def objectives(
+    macs: float, quality: float, parent_macs: float, floor: float = 0.0
+) -> tuple[float, float]:
+    """The two objectives: the share of the parent's MACs that a model saves, and how good it is.
+
+    Args:
+        macs: the model's.
+        quality: its own.
+        parent_macs: the parent's.
+        floor: the quality from which on a model is worth something; what is good counts from there.
+    """
+    return 1.0 - macs / parent_macs, quality - floor
 
 
 def front_of(items: Sequence[T], points: Sequence[tuple[float, float]]) -> list[T]:
@@ -53,18 +62,19 @@ def ranking(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices from best to worst: front by front, each by what a point alone adds to hypervolume.
 
     The order by which a multi-objective Parzen estimator tells good from bad (Ozaki and others,
-    2022). A front's ends add most.
+    2022). A front's ends add most; of those that add nothing the one of the best quality is first.
     """
     order: list[int] = []
     left = list(range(len(points)))
     while left:
         front = front_of(left, [points[i] for i in left])
         saved = [*(points[i][0] for i in front), 0.0]
-        miou = [0.0, *(points[i][1] for i in front)]
+        miou = [0.0, *(max(0.0, points[i][1]) for i in front)]
         added = [
             (saved[place] - saved[place + 1]) * (miou[place + 1] - miou[place])
             for place in range(len(front))
         ]
-        order += [front[place] for place in sorted(range(len(front)), key=lambda p: -added[p])]
+        worth = [(-added[place], -points[i][1]) for place, i in enumerate(front)]
+        order += [front[place] for place in sorted(range(len(front)), key=worth.__getitem__)]
         left = sorted(set(left) - set(front))
     return order

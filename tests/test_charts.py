@@ -21,7 +21,7 @@ PREDICTED = [{**row, "latency_predicted_ms": 2.5 + i} for i, row in enumerate(EV
 CHARTS = {
     "front": front_explorer(FRONT, PARENT, EVALUATED[1:2]),
     "picture": front_chart(FRONT, PARENT),
-    "hypervolume": hypervolume_chart(EVALUATED, PARENT),
+    "hypervolume": hypervolume_chart(EVALUATED, PARENT, 0.0),
     "importance": importance_chart(IMPORTANCE),
     "latency": latency_chart(PREDICTED),
 }
@@ -72,7 +72,7 @@ def test_the_layers_of_the_chosen_subnet_are_shares_of_the_parents() -> None:
 
 def test_hypervolume_grows_with_what_was_evaluated_whole() -> None:
     rows = [*EVALUATED, {**FRONT[1], "weights": "dddd@4"}]
-    points = values(hypervolume_chart(rows, PARENT))
+    points = values(hypervolume_chart(rows, PARENT, 0.0))
     saved, miou = objectives(3000, 0.6, 4000)
     least, _ = objectives(1000, 0.6, 4000)
     expected = [saved * miou] * 3 + [least * miou]

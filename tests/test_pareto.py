@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from automl.pareto import front_of, hypervolume, objectives, ranking
 
-POINTS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=12)
+POINTS = st.lists(st.tuples(st.integers(0, 20), st.integers(-5, 20)), min_size=1, max_size=12)
 
 
 def dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
@@ -41,6 +41,8 @@ def test_the_ranking_is_front_by_front_and_by_what_each_point_adds(
         assert set(front) == set(front_of(front + left, front + left))
         added = [hypervolume(front) - hypervolume([q for q in front if q != p]) for p in front]
         assert added == sorted(added, reverse=True)
+        worthless = [q for (_, q), a in zip(front, added, strict=True) if not a]
+        assert worthless == sorted(worthless, reverse=True)
 
 
 def test_of_equal_points_the_first_is_on_the_front() -> None:
@@ -56,3 +58,10 @@ def test_hypervolume_ignores_the_order_and_what_lies_outside_the_reference() -> 
 
 def test_objectives_are_the_share_of_macs_saved_and_miou() -> None:
     assert objectives(25.0, 0.8, 100.0) == (0.75, 0.8)
+
+
+def test_quality_counts_from_the_floor() -> None:
+    good, bad = objectives(25.0, 0.75, 100.0, floor=0.5), objectives(10.0, 0.25, 100.0, floor=0.5)
+    assert (good, bad) == ((0.75, 0.25), (0.9, -0.25))
+    assert hypervolume([good, bad]) == 0.75 * 0.25
+    assert ranking([bad, good]) == [1, 0]

@@ -296,6 +296,33 @@ def test_what_fails_is_suggested_again_before_anything_else_and_then_answered_as
     assert search.suggest("f") == "FINISHED"
 
 
+def test_searchers_are_told_what_lies_above_the_floor() -> None:
+    made: list[Stubborn] = []
+
+    def make(problem: Problem, seed: int) -> Stubborn:
+        made.append(Stubborn(problem, seed))
+        return made[-1]
+
+    tight = [Constraint("encoder_macs", 0.96 * MACS)]
+    for floor, unmeasured in ((0.75, -0.75), (-0.5, 0.0)):
+        search = SubnetProposals(
+            SPACE, costs, MACS, tight, lambda s: None, 0, make, most=2, floor=floor
+        )
+        good = search.suggest("good")
+        assert isinstance(good, dict)
+        search.on_trial_complete("good", {"quality": 1.0})
+        bad = search.suggest("bad")
+        search.on_trial_complete("bad", error=True)
+        told = dict(made[-1].told)
+        assert told[Subnet.from_dict(good)].quality == 1 - floor
+        assert told[SPACE.largest].excess > 0, "it breaks the constraint"
+        assert told[SPACE.largest].quality == unmeasured
+        assert isinstance(bad, dict)
+        assert told[Subnet.from_dict(bad)] == Values(
+            1 - costs(Subnet.from_dict(bad))["encoder_macs"] / MACS, unmeasured, 1.0
+        )
+
+
 def test_an_ended_search_tries_nothing_again() -> None:
     search = SubnetProposals(SPACE, costs, MACS, [], lambda s: None, 0, retries=1)
     search.suggest("a")

@@ -8,7 +8,7 @@ import pytest
 
 from automl.ledger import Ledger, Row
 from automl.sam.config import check_config
-from automl.sam.front import front_rows
+from automl.sam.front import balanced, front_rows, hypervolume_history
 from automl.sam.ledger import SUBNETS
 from automl.sam.search import search_state, stopping_metrics
 from automl.sam.stages import named_subnets
@@ -57,6 +57,28 @@ def test_what_was_stopped_is_never_on_the_front_but_counts(tmp_path: Path) -> No
     state = search_state(workspace, ROWS)
     assert (state.evaluations, state.front_size) == (4, 3)
     assert state.hypervolume == search_state(workspace, [ROWS[i] for i in (0, 1, 3)]).hypervolume
+
+
+@pytest.mark.parametrize(
+    ("floor", "hypervolume", "best_balance"),
+    [
+        (0.0, 0.9 * 0.5 + 0.6 * 0.1 + 0.4 * 0.2, "d"),
+        (0.55, 0.6 * 0.05 + 0.4 * 0.2, "a"),
+        (0.9, 0.0, "a"),
+    ],
+)
+def test_what_is_below_the_floor_is_worth_nothing(
+    floor: float, hypervolume: float, best_balance: str, tmp_path: Path
+) -> None:
+    workspace = Workspace(check_config({"search": {"quality_floor": floor}}, "here"), tmp_path)
+    parent = workspace.parent_costs["encoder_macs"]
+    shares = {"a": 0.6, "b": 0.4, "c": 0.5, "d": 0.1}
+    rows = [{**row, "encoder_macs": shares[row["subnet"]] * parent} for row in ROWS]
+    front = front_rows(workspace, rows)
+    assert [row["subnet"] for row in front] == ["d", "b", "a"], "it is shown all the same"
+    assert search_state(workspace, rows).hypervolume == pytest.approx(hypervolume)
+    assert hypervolume_history(rows, parent, floor)[-1] == pytest.approx(hypervolume)
+    assert balanced(workspace, front)["subnet"] == best_balance
 
 
 def test_models_are_named_after_the_best_and_each_bounded_cost(tmp_path: Path) -> None:

@@ -163,18 +163,19 @@ def _layers_of_chosen(rows: list[Row], parent: dict[str, Any]) -> Chart:
     }
 
 
-def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any]) -> Chart:
+def hypervolume_chart(rows: Sequence[Row], parent: dict[str, Any], floor: float) -> Chart:
     """Hypervolume over evaluations, a line for each supernet that was searched.
 
     Args:
         rows: of the ledger on val, in the order in which they were made.
         parent: its own figures.
+        floor: `search.quality_floor`.
     """
     points = []
     searched = dict.fromkeys(row["weights"] for row in rows)
     for weights in searched:
         own = [row for row in rows if row["weights"] == weights]
-        values = hypervolume_history(own, parent["encoder_macs"])
+        values = hypervolume_history(own, parent["encoder_macs"], floor)
         for number, value in enumerate(values, start=1):
             points.append({"supernet": weights, "evaluations": number, "hypervolume": value})
     return whole_chart(

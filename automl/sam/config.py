@@ -137,6 +137,9 @@ class SearchConfig(Section):
         objective: what is maximised beside the MACs that are saved: miou; or FILE.py:NAME or
             package.module:NAME, a function of your own as `trainables/sam/objective.py` describes
             it.
+        quality_floor: of that objective, on val: what is less is worth nothing. Hypervolume, by
+            which subnets and designs are chosen, counts from here; 0 rewards small subnets however
+            bad they are.
         stop_early: whether an evaluation ends where the subnet has clearly lost against one that
             costs no more, as `trainables/early_stopping.py` says; never with an objective of your
             own.
@@ -144,6 +147,7 @@ class SearchConfig(Section):
 
     searcher: FunctionName = "hyperopt"
     objective: FunctionName = MIOU
+    quality_floor: float = Field(0.0, allow_inf_nan=False)
     stop_early: bool = True
 
 

@@ -48,6 +48,7 @@ class SubnetProposals(SearchedProposals[Subnet, float]):
         make_searcher: of the searcher behind it.
         most: subnets that are suggested at most; None: as many as there are.
         retries: how many times each is suggested again where its evaluation fails.
+        floor: the quality from which on a subnet is worth something.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SubnetProposals(SearchedProposals[Subnet, float]):
         make_searcher: MakeSearcher = hyperopt_search,
         most: int | None = None,
         retries: int = 0,
+        floor: float = 0.0,
     ) -> None:
         ladder = tuple(space.ladder(RUNGS))
         problem = Problem(space, costs, ladder, bool(constraints))
@@ -68,6 +70,7 @@ class SubnetProposals(SearchedProposals[Subnet, float]):
         self._space = space
         self._costs = costs
         self._parent_macs = parent_macs
+        self._floor = floor
         self._constraints = constraints
         self._scored = known
         self._rng = random.Random(seed)
@@ -93,14 +96,17 @@ class SubnetProposals(SearchedProposals[Subnet, float]):
         excess = sum(c.excess(self._costs(subnet)) for c in self._constraints)
         if not excess:
             return None
-        saved, _ = objectives(self._costs(subnet)["encoder_macs"], 0.0, self._parent_macs)
-        return Values(saved, 0.0, excess)
+        return self._unmeasured(subnet, excess)
 
     def _values(self, subnet: Subnet, quality: float) -> Values:
+        if quality == FAILED:
+            return self._unmeasured(subnet, excess=1.0)
         macs = self._costs(subnet)["encoder_macs"]
-        failed = quality == FAILED
-        values = objectives(macs, 0.0 if failed else quality, self._parent_macs)
-        return Values(*values, excess=float(failed))
+        return Values(*objectives(macs, quality, self._parent_macs, self._floor))
+
+    def _unmeasured(self, subnet: Subnet, excess: float) -> Values:
+        saved, _ = objectives(self._costs(subnet)["encoder_macs"], 0.0, self._parent_macs)
+        return Values(saved, min(0.0, -self._floor), excess)
 
     def _draw(self, came: Set[Subnet]) -> Subnet | None:
         return sample_feasible(self._space, self._costs, self._constraints, self._rng, came)

@@ -70,7 +70,7 @@ def report_page(
     ]
     charts = {
         "front": front_explorer(front, parent, others, gallery[0]["subnet"] if gallery else None),
-        "hypervolume": hypervolume_chart(evaluations, parent),
+        "hypervolume": hypervolume_chart(evaluations, parent, config.search.quality_floor),
         "importance": importance_chart(importance),
         "latency": latency_chart(last),
     }

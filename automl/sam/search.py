@@ -93,6 +93,7 @@ def search_subnets(
         find_searcher(workspace.config.search.searcher),
         most=evaluations - len(ledger),
         retries=RETRIES,
+        floor=workspace.config.search.quality_floor,
     )
     trial = tune.with_parameters(
         SubnetTrial, workspace=workspace, weights=checkpoint / WEIGHTS, part=ledger.path

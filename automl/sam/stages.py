@@ -216,7 +216,8 @@ def logging_calls(workspace: Workspace) -> Iterator[Callable[[Tracking], None]]:
     on_val = [row for row in evaluated if row["split"] == "val"]
     for path in sorted((workspace.work / "designs").glob("*.json")):  # with the final one
         yield partial(Tracking.log_design, record=json.loads(path.read_text()))
-    yield partial(Tracking.log_history, rows=on_val, parent_macs=parent["encoder_macs"])
+    macs, floor = parent["encoder_macs"], workspace.config.search.quality_floor
+    yield partial(Tracking.log_history, rows=on_val, parent_macs=macs, floor=floor)
     found = stopping_metrics(_of_final(workspace, on_val))
     yield partial(Tracking.log_metrics, metrics=found)
     for row in front:
@@ -225,7 +226,7 @@ def logging_calls(workspace: Workspace) -> Iterator[Callable[[Tracking], None]]:
     yield partial(Tracking.name_models, aliases=named_subnets(workspace, front))
     charts = {
         "front.png": front_chart(front, parent),
-        "hypervolume.png": hypervolume_chart(on_val, parent),
+        "hypervolume.png": hypervolume_chart(on_val, parent, floor),
     }
     yield partial(
         Tracking.log_study,

@@ -137,18 +137,20 @@ class Tracking(DesignLog):
         self._client.set_experiment_tag(self._experiment, f"{views.PREFIX}{run_id}", view)
         self._client.set_terminated(run_id)
 
-    def log_history(self, rows: list[Row], parent_macs: float) -> None:
+    def log_history(self, rows: list[Row], parent_macs: float, floor: float) -> None:
         """Log once how the study's best hypervolume grew, supernet by supernet.
 
         Args:
             rows: of the ledger on val, in the order in which they were made.
             parent_macs: the parent's.
+            floor: `search.quality_floor`.
         """
         values: list[float] = []
         for weights in dict.fromkeys(row["weights"] for row in rows):
             own = [row for row in rows if row["weights"] == weights]
             before = values[-1] if values else 0.0
-            values += [max(before, value) for value in hypervolume_history(own, parent_macs)]
+            history = hypervolume_history(own, parent_macs, floor)
+            values += [max(before, value) for value in history]
         self.log_growth(values)
 
     def subnets_link(self) -> str | None:

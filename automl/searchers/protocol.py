@@ -31,8 +31,9 @@ class Values:
 
     Args:
         saved: the share of the parent's encoder MACs that it saves, to be maximised.
-        quality: its mIoU, or what `search.objective` says, to be maximised; 0 where constraints
-            are broken, since then it was not measured.
+        quality: its mIoU, or what `search.objective` says, less `search.quality_floor`, to be
+            maximised; that of an mIoU of 0 where constraints are broken, since then it was not
+            measured.
         excess: by how much it breaks constraints, the sum of `Constraint.excess`; 0 where it keeps
             them all; 1 where it could not be evaluated.
     """
