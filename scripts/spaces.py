@@ -12,14 +12,16 @@ sliced heads, of which the best goes on, as `supersam run` does; each of the oth
 - widths: every layer stays, its MLP has any of the widths, as in AutoFormer (arXiv 2107.00651);
 - layers: MLPs stay whole, layers go with measured probabilities.
 
-What counts is the hypervolume of each final front on test. Beside it stands the best mIoU on test
-at half the parent's MACs or less, which a space owes nothing to merely reaching smaller subnets.
+What counts is the hypervolume of each final front on test. A space gains by merely reaching smaller
+subnets; so beside it stand the hypervolume above each of `--floors`, and the best mIoU on test at
+half the parent's MACs or less.
 A study that is done is not repeated, and one that was cut off goes on.
 """
 
 import argparse
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,57 +94,55 @@ def spent(config: StudyConfig) -> tuple[int, int]:
 
 
 def run(config: StudyConfig, output: Path) -> dict[str, Any]:
-    """Run a study, and say what its front is worth on test."""
+    """Run a study; its front as points of (MACs saved, mIoU), on val and on test."""
     result = Study(config, output, Console(stderr=True)).run()
-    parent = result.parent
-    points = {
-        split: [
-            objectives(row["encoder_macs"], row[f"miou_{split}"], parent["encoder_macs"])
-            for row in result.front
-        ]
-        for split in ("val", "test")
-    }
+    macs = result.parent["encoder_macs"]
     return {
-        "hypervolume_test": hypervolume(points["test"]),
-        "hypervolume_val": hypervolume(points["val"]),
-        "front": len(result.front),
-        "best_miou_test": max(row["miou_test"] for row in result.front),
-        "half_miou_test": max(
-            (
-                row["miou_test"]
-                for row in result.front
-                if row["encoder_macs"] <= HALF * parent["encoder_macs"]
-            ),
-            default=None,
-        ),
-        "smallest": min(row["encoder_macs"] for row in result.front) / parent["encoder_macs"],
+        "front": {
+            split: [
+                objectives(row["encoder_macs"], row[f"miou_{split}"], macs) for row in result.front
+            ]
+            for split in ("val", "test")
+        },
         "steps": spent(config)[0],
         "evaluations": spent(config)[1],
     }
 
 
-def table(folder: Path) -> Table:
+def figures(found: dict[str, Any], floors: Sequence[float]) -> dict[str, float | None]:
+    """What a front is worth, by the table's columns; None where it does not reach so far."""
+    val, test = (found["front"][split] for split in ("val", "test"))
+    above = {f"test above {f}": [(s, miou - f) for s, miou in test] for f in floors}
+    return {
+        "hypervolume val": hypervolume(val),
+        "hypervolume test": hypervolume(test),
+        **{name: hypervolume(points) for name, points in above.items()},
+        "smallest, MACs": 1 - max(saved for saved, _ in test),
+        "best mIoU": max(miou for _, miou in test),
+        "at half the MACs": max((miou for saved, miou in test if saved >= HALF), default=None),
+    }
+
+
+def table(folder: Path, floors: Sequence[float]) -> Table:
     """Means over seeds, and the spread where there are several."""
     shown = Table(title="Fronts on test, hypervolume of (MACs saved, mIoU)", title_justify="left")
-    names = ("seeds", "steps", "evaluations", "front")
-    figures = {
-        "hypervolume val": "hypervolume_val",
-        "hypervolume test": "hypervolume_test",
-        "smallest, MACs": "smallest",
-        "best mIoU": "best_miou_test",
-        "at half the MACs": "half_miou_test",
-    }
-    shown.add_column("space")
-    for name in (*names, *figures):
-        shown.add_column(name, justify="right")
+    rows = {}
     for space in SPACES:
         found = [json.loads(p.read_text()) for p in sorted(folder.glob(f"{space}-*.json"))]
-        if not found:
-            continue
-        cells = [", ".join(map(str, sorted({row[n] for row in found}))) for n in names[1:3]]
-        cells.append(f"{statistics.fmean(row['front'] for row in found):.0f}")
-        for figure in figures.values():
-            values = [row[figure] for row in found if row[figure] is not None]
+        if found:
+            rows[space] = found
+    columns = [*figures(next(iter(rows.values()))[0], floors)] if rows else []
+    shown.add_column("space")
+    for name in ("seeds", "steps", "evaluations", "front", *columns):
+        shown.add_column(name, justify="right")
+    for space, found in rows.items():
+        cells = [
+            ", ".join(map(str, sorted({row[n] for row in found}))) for n in ("steps", "evaluations")
+        ]
+        cells.append(f"{statistics.fmean(len(row['front']['test']) for row in found):.0f}")
+        worth = [figures(row, floors) for row in found]
+        for name in columns:
+            values = [value for each in worth if (value := each[name]) is not None]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.4f}{spread}" if values else "–")
         shown.add_row(space, str(len(found)), *cells)
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=400, help="of each study in all")
     parser.add_argument("--evaluations", type=int, default=100, help="likewise")
+    parser.add_argument("--floors", type=float, nargs="*", default=[], help="of mIoU: see above")
     parser.add_argument("--spaces", nargs="+", choices=SPACES, default=[*SPACES])
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
@@ -170,7 +171,7 @@ def main() -> None:
                 config = config_of(base, space, seed, options.steps, options.evaluations)
                 found = run(config, folder / f"{space}-{seed}")
                 path.write_text(json.dumps({"space": space, "seed": seed, **found}))
-    Console(width=140).print(table(folder))
+    Console(width=160).print(table(folder, options.floors))
 
 
 if __name__ == "__main__":
