@@ -17,7 +17,7 @@ from trainables.channel_pruning.data.batches import Augment, normalised, plain_b
 from trainables.channel_pruning.evaluation import accuracy, recalibrate
 from trainables.channel_pruning.fine_tuning import FineTuneSettings, fine_tune
 from trainables.channel_pruning.hypernetwork import HyperNetwork, HyperSettings
-from trainables.channel_pruning.mask_training import CURRENT, MaskSettings, budget_at, train_masks
+from trainables.channel_pruning.mask_training import CURRENT, MaskSettings, share_at, train_masks
 from trainables.channel_pruning.prunable import Prunable
 
 SIZE, STEPS = 16, 6
@@ -70,13 +70,12 @@ def trained_masks(prunable, images, hypernetwork, settings=MASKS, **given):
 @pytest.mark.parametrize("shape", ["linear", "cubic"])
 def test_the_budget_goes_from_nearly_all_to_the_target(shape):
     settings = MaskSettings(ramp=0.5, ramp_shape=shape, start_share=0.9)
-    shares = [budget_at(step, 100, Budget(share=0.3), settings).share for step in range(100)]
+    shares = [share_at(step, 100, 0.3, settings) for step in range(100)]
     assert shares == sorted(shares, reverse=True)
     assert 0.85 < shares[0] < 0.9
     assert shares[48] > 0.3
     assert set(shares[49:]) == {0.3}
-    loose = budget_at(0, 100, Budget(share=0.95), settings)
-    assert loose.share == pytest.approx(0.95)
+    assert share_at(0, 100, 0.95, settings) == pytest.approx(0.95)
 
 
 def test_mask_training_changes_the_hypernetwork_and_not_the_network(prunable, images, tmp_path):

@@ -82,16 +82,15 @@ class MaskSettings(BaseModel):
     augment: Augment = Augment()
 
 
-def budget_at(step: int, horizon: int, budget: Budget, settings: MaskSettings) -> Budget:
-    """What may stay at a step: from nearly all down to the budget.
+def share_at(step: int, horizon: int, share: float, settings: MaskSettings) -> float:
+    """What share stays at a step: from nearly all down to the one wanted.
 
     share(t) = b + (b_0 − b) (1 − t / (ramp · horizon))^p, with p 1 or 3, and b afterwards.
     """
     left = 1 - min(1.0, (step + 1) / max(1.0, settings.ramp * horizon))
     power = 3 if settings.ramp_shape == "cubic" else 1
-    start = max(settings.start_share, budget.share)
-    share = budget.share + (start - budget.share) * left**power
-    return budget.model_copy(update={"share": share})
+    start = max(settings.start_share, share)
+    return share + (start - share) * left**power
 
 
 def make_optimiser(hypernetwork: HyperNetwork, settings: MaskSettings) -> torch.optim.SGD:
@@ -233,7 +232,8 @@ def train_masks(
     for step, batch in one_ahead(batch_of, range(first, steps)):
         for group in optimiser.param_groups:
             group["lr"] = cosine(group["peak"], step, horizon)
-        now = budget_at(step, horizon, budget, settings)
+        share = share_at(step, horizon, budget.share, settings)
+        now = budget.model_copy(update={"share": share})
         loss, selection = mask_step(
             scorer,
             masked,

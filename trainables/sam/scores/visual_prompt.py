@@ -19,6 +19,7 @@ from trainables.channel_pruning.mask_training import (
     MaskSettings,
     averaged,
     make_optimiser,
+    share_at,
     update,
 )
 from trainables.channel_pruning.masked import straight_through
@@ -34,8 +35,8 @@ from trainables.sam.units import Units
 
 STEPS = 24
 """Updates of prompt, encoder and hypernetwork, each on all pictures."""
-MASKS = MaskSettings(learning_rate=2.0)
-"""How prompt, encoder and hypernetwork are updated: as for a classifier's channels, but in longer
+MASKS = MaskSettings(learning_rate=2.0, start_share=1.0)
+"""How prompt, encoder and hypernetwork are trained: as for a classifier's channels, but in longer
 steps, since there are few and each is on all pictures."""
 SMALLEST_SHARE = 0.25
 """Of the units that stay, of all layers together, once the ramp is over."""
@@ -115,7 +116,7 @@ def _learnt(
             group["lr"] = cosine(group["peak"], step, STEPS)
         with torch.enable_grad():
             scores = scored()
-            threshold = _threshold(scores, _share(step))
+            threshold = _threshold(scores, share_at(step, STEPS, SMALLEST_SHARE, MASKS))
             gates = [
                 straight_through(score, (score > threshold).float(), threshold, temperature=0)
                 for score in scores
@@ -164,12 +165,6 @@ def _ranked(
         order = relative.argsort(descending=True, stable=True)
         ranked.append(_Ranked(each, order, relative[order], table[order]))
     return ranked
-
-
-def _share(step: int) -> float:
-    """Of the units that stay: falls cubically over three fifths of the steps (arXiv 1710.01878)."""
-    left = max(0.0, 1 - (step + 1) / (0.6 * STEPS))
-    return SMALLEST_SHARE + (1 - SMALLEST_SHARE) * left**3
 
 
 def _threshold(scores: Sequence[Tensor], share: float) -> float:
