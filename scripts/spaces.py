@@ -1,8 +1,9 @@
 """Does designing the space pay? Equal training steps for a designed space and for three given ones.
 
-    python scripts/spaces.py --output runs/spaces [--seeds 0 1 2] [--steps 400] [--evaluations 100]
-    python scripts/spaces.py --output runs/spaces-em --config configs/results/em.yaml --seeds 0 \
-        data=vnc_em checkpoint=mobile_sam.pt
+    python scripts/spaces.py [KEY=VALUE ...] --output runs/spaces [--seeds 0 1 2] [--steps 400]
+        [--evaluations 100] [--floors 0.6]
+    python scripts/spaces.py data=vnc_em checkpoint=mobile_sam.pt --output runs/spaces-em \
+        --config configs/results/em.yaml --seeds 0
 
 Every space is a study of its own, with the same seed, data, training steps in all and evaluations
 in all. The designed one spends its steps on several designs, with and without removed layers and
