@@ -62,7 +62,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         reached = {"hypervolume": hypervolume, "front_size": number}
         tracking.log_search("dddd@8", [(number, reached)])
     tracking.log_design(DESIGN)
-    tracking.log_history(ROWS, PARENT["encoder_macs"])
+    tracking.log_history(ROWS, PARENT["encoder_macs"], made.config.search.quality_floor)
     for row in ROWS:
         tracking.log_subnet(row, PARENT, subnet)
     assert made.subnets_link() is None
