@@ -1,5 +1,6 @@
 """Calibration from files to `importance.parquet`, in this process."""
 
+import pickle
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -47,6 +48,15 @@ def test_only_scores_that_a_design_may_use_are_computed(study) -> None:
     assert done == list(range(1, prioritise_steps(workspace) + 1))
     names = pq.read_schema(workspace.root / "importance.parquet").names
     assert [name for name in names if name.startswith("score_")] == ["score_fisher", "score_random"]
+
+
+def test_costs_are_counted_once_for_all_processes(study, monkeypatch) -> None:
+    workspace = study({}, {})
+    sent = pickle.dumps(workspace)
+    monkeypatch.setattr(
+        "trainables.costs._count_macs", lambda encoder: pytest.fail("counted again")
+    )
+    assert pickle.loads(sent).parent().costs == workspace.cost_table
 
 
 def test_a_design_has_the_neurons_in_the_order_of_its_score(study) -> None:

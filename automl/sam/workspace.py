@@ -55,6 +55,10 @@ class Workspace(BaseWorkspace):
 
     config: StudyConfig
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Counting takes a second or two, most of it to load a part of torch: it is done once.
+        return {**super().__getstate__(), "cost_table": self.cost_table}
+
     @property
     def data(self) -> Path:
         """The prepared splits."""
@@ -123,7 +127,8 @@ class Workspace(BaseWorkspace):
         """The parent as it was loaded, on the GPU where this process has one."""
         config = self.config
         sam = load_sam(config.model, config.checkpoint_path, config.image_size)
-        return Supernet(sam).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        supernet = Supernet(sam, self.cost_table)
+        return supernet.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def scored(self, encoder: ElasticEncoder, metric: str) -> dict[str, list[Units]]:
         """What a score orders: the units of each layer, by their column of `importance.parquet`."""

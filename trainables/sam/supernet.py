@@ -13,12 +13,18 @@ from trainables.sam.segment_anything_import import Sam
 
 
 class Supernet(nn.Module):
-    """A SAM and the elastic view of its image encoder; both hold the same weights."""
+    """A SAM and the elastic view of its image encoder; both hold the same weights.
 
-    def __init__(self, sam: Sam) -> None:
+    Args:
+        sam: with the weights.
+        costs: what each subnet costs, where that was counted; else it is, when it is asked for.
+    """
+
+    def __init__(self, sam: Sam, costs: CostTable | None = None) -> None:
         super().__init__()
         self.sam = sam
         self.encoder = elastic(sam.image_encoder)
+        self._counted = costs
 
     @property
     def largest(self) -> Subnet:
@@ -28,7 +34,7 @@ class Supernet(nn.Module):
     @cached_property
     def costs(self) -> CostTable:
         """What each of its subnets costs."""
-        return cost_table(self.sam)
+        return self._counted or cost_table(self.sam)
 
     def train(self, mode: bool = True) -> Self:
         """As every module, but batch norms keep the parent's statistics.
