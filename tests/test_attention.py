@@ -7,7 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.sam import attention as attention_module
 from trainables.sam.attention import (
-    FUSED_FROM,
+    FOLDED_FROM,
+    IN_PARTS_FROM,
     FirstHeads,
     attention_in_parts,
     folded_attention,
@@ -51,7 +52,8 @@ def attention_of(dim: int, grid: tuple[int, int]) -> Attention:
 
 @pytest.fixture
 def never_their_own(monkeypatch):
-    monkeypatch.setattr(attention_module, "FUSED_FROM", 0)
+    monkeypatch.setattr(attention_module, "IN_PARTS_FROM", 0)
+    monkeypatch.setattr(attention_module, "FOLDED_FROM", 0)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -129,8 +131,9 @@ def test_in_parts_only_a_part_of_the_table_is_there(monkeypatch):
 
 @pytest.mark.parametrize("gradients", [False, True])
 def test_only_from_the_border_on_it_is_fused(gradients):
+    border = FOLDED_FROM if gradients else IN_PARTS_FROM
     fused = folded_attention if gradients else attention_in_parts
-    for count, is_fused in ((FUSED_FROM - 1, False), (FUSED_FROM, True)):
+    for count, is_fused in ((border - 1, False), (border, True)):
         attention, tokens = attention_of(4, (1, count)), random_tensor(1, 1, count, 4)
         with torch.set_grad_enabled(gradients):
             found = run_attention(attention, tokens)

@@ -23,8 +23,10 @@ from torch.nn import functional as F
 from trainables.sam.segment_anything_import import Attention, get_rel_pos
 from trainables.sam.units import Units
 
-FUSED_FROM = 1024
-"""Tokens that attend to each other from which fused attention wins (`benchmarks/attention.py`)."""
+IN_PARTS_FROM = 256
+"""Tokens that attend to each other from which it wins in parts (`benchmarks/attention.py`)."""
+FOLDED_FROM = 1024
+"""Those from which it wins folded."""
 
 PART = 2**21
 """Logits of which the bias is made at a time, 8 MiB in fp32: such parts stay in the cache."""
@@ -77,16 +79,18 @@ class _Projected(NamedTuple):
 def run_attention(attention: Attention | FirstHeads, tokens: Tensor) -> Tensor:
     """What `attention(tokens)` gives, the cheaper way: [B, H, W, C] to the same.
 
-    Below `FUSED_FROM` tokens it is segment_anything's own to the bit, else within 1e-5 of it.
+    Where few tokens attend to each other it is segment_anything's own to the bit, else within 1e-5
+    of it.
     """
-    count = tokens.shape[1] * tokens.shape[2]
+    in_parts = tokens.device.type == "cpu" and not torch.is_grad_enabled()
+    few = tokens.shape[1] * tokens.shape[2] < (IN_PARTS_FROM if in_parts else FOLDED_FROM)
     # On tensors without memory costs are counted: those of the form that was published.
-    if count < FUSED_FROM or tokens.is_meta or not attention.use_rel_pos:
+    if few or tokens.is_meta or not attention.use_rel_pos:
         attended: Tensor = attention(tokens)
         return attended
-    if tokens.device.type == "cpu" and not torch.is_grad_enabled():
-        return attention_in_parts(attention, tokens)
-    return folded_attention(attention, tokens)
+    return (
+        attention_in_parts(attention, tokens) if in_parts else folded_attention(attention, tokens)
+    )
 
 
 def attention_in_parts(attention: Attention | FirstHeads, tokens: Tensor) -> Tensor:
